@@ -1,0 +1,97 @@
+//! The kernel's counters: what each packet cost, and where frames went.
+//!
+//! They only grow. The balance that must hold when nothing moves: `frames_in = delivered_arp + delivered_ipv4 + delivered_ipv6 +
+//! delivered_other +` all `drop_*`.
+
+macro_rules! counters {
+    ($($(#[$meta:meta])* $variant:ident $name:literal,)+) => {
+        /// A counter of the kernel; its number is its place in the answer to [`crate::syscall::Syscall::CountersRead`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u32)]
+        pub enum Counter { $($(#[$meta])* $variant,)+ }
+
+        /// The counters' names, as programs print them.
+        pub const NAMES: &[&str] = &[$($name,)+];
+
+        impl Counter {
+            /// All of them, in order.
+            pub const ALL: &[Counter] = &[$(Counter::$variant,)+];
+        }
+    };
+}
+
+counters! {
+    /// System calls.
+    Syscalls "syscalls",
+    /// Changes of the address space.
+    Switches "switches",
+    /// Changes of the running thread.
+    ThreadSwitches "thread_switches",
+    /// Interrupts of all kinds.
+    Interrupts "interrupts",
+    /// Interrupts of the network device.
+    NetInterrupts "net_interrupts",
+    /// Messages sent.
+    Messages "messages",
+    /// `thread_resume` by a task that woke somebody.
+    ResumesByTask "task_resumes",
+    /// Frames that the device took off the wire.
+    FramesIn "frames_in",
+    /// Bytes of them.
+    BytesIn "bytes_in",
+    /// Frames put on the ARP queue.
+    DeliveredArp "delivered_arp",
+    /// Frames put on the IPv4 queue.
+    DeliveredIpv4 "delivered_ipv4",
+    /// Frames put on the IPv6 queue.
+    DeliveredIpv6 "delivered_ipv6",
+    /// Frames put on the queue for the rest.
+    DeliveredOther "delivered_other",
+    /// Dropped: shorter than an Ethernet header, or than 60 bytes where the device says so.
+    DropRunt "drop_runt",
+    /// Dropped: longer than [`crate::device::NetInfo::frame_bytes_max`], or spread over more than one buffer.
+    DropOversized "drop_oversized",
+    /// Dropped: the device reported an error of the frame.
+    DropDeviceError "drop_device_error",
+    /// Dropped: an ARP, IPv4 or IPv6 header that contradicts itself or the frame.
+    DropBadHeader "drop_bad_header",
+    /// Dropped: a wrong IPv4 header checksum.
+    DropBadChecksum "drop_bad_checksum",
+    /// Dropped: no buffer to put in its place in the receive ring.
+    DropNoBuffer "drop_no_buffer",
+    /// Dropped: no window is open.
+    DropNoWindow "drop_no_window",
+    /// Dropped: both sub-queues were locked; the algorithm says that this cannot be.
+    DropQueueLocked "drop_queue_locked",
+    /// Frames handed to the device.
+    FramesOut "frames_out",
+    /// Bytes of them.
+    BytesOut "bytes_out",
+    /// Frames of the OUT queue that were refused: empty, too long, too many segments.
+    DropOutBad "drop_out_bad",
+    /// Traps to start an idle device.
+    DeviceStarts "device_starts",
+    /// Times that the OUT queue was looked at on an interrupt and held something.
+    OutOnInterrupt "out_on_interrupt",
+    /// Device events sent to the server: it was idle.
+    ResumesSent "resumes_sent",
+    /// Device events spared: it was awake.
+    ResumesSpared "resumes_spared",
+    /// Tries of a mutex by the interrupt side that failed.
+    LockFailures "lock_failures",
+    /// Changes of the sub-queue by the interrupt side.
+    SubqueueSwitches "subqueue_switches",
+    /// Buffers that went to the deferred-free queue.
+    DeferredFrees "deferred_frees",
+    /// Times that every pool was locked or empty when the driver wanted a buffer.
+    PoolsUnavailable "pools_unavailable",
+    /// Completions by the device of what was never posted.
+    BogusCompletions "bogus_completions",
+    /// Resets of a device that had stopped.
+    DeviceResets "device_resets",
+    /// Windows closed because the server wrote what cannot be.
+    WindowsClosed "windows_closed",
+}
+
+/// How many there are.
+pub const COUNT: usize = NAMES.len();

@@ -1,0 +1,37 @@
+//! What crosses Oriel's walls, and nothing else: the numbers, the layouts and the words of system calls, messages,
+//! the window and the socket pages. No code of either side lives here, and this crate uses no other.
+//!
+//! Who reads what:
+//!
+//! | module | between |
+//! | --- | --- |
+//! | [`syscall`], [`error`], [`vm`], [`thread`] | any task and the kernel |
+//! | [`message`], [`port`] | any task and the kernel, which carries messages and rights |
+//! | [`window`], [`device`] | the protocol server and the kernel's driver (Reynolds and Heller 1991, "Shared Memory & Synchronization") |
+//! | [`socket`], [`name`] | applications and the servers |
+//! | [`info`], [`counters`] | the kernel and anyone who measures |
+//! | [`mark`], [`exit`] | the guest and the host that runs it under QEMU |
+//!
+//! Numbers that one side sends and the other does not know are errors, never defaults: each enumeration has a
+//! `from_raw` that says so.
+
+#![no_std]
+
+mod codes;
+
+pub mod counters;
+pub mod device;
+pub mod error;
+pub mod exit;
+pub mod info;
+pub mod mark;
+pub mod message;
+pub mod name;
+pub mod port;
+pub mod socket;
+pub mod syscall;
+pub mod thread;
+pub mod vm;
+pub mod window;
+
+pub use error::Error;

@@ -1,0 +1,104 @@
+//! Messages: 256 bytes, copied, with up to two rights. They are for control; data crosses in shared memory.
+
+use crate::codes::codes;
+
+/// The size of a message, in bytes.
+pub const MESSAGE_BYTES: usize = 256;
+/// The bytes of its body.
+pub const BODY_BYTES: usize = 224;
+
+/// Sent by the kernel when what a name denotes has died; body word 0 is the name, word 1 the exit status of a task
+/// ([`crate::thread`]) or 0.
+pub const NOTIFY_DEAD_NAME: u32 = 0xffff_0001;
+
+/// Sent by the kernel to a port when a right to send once to it died unused: no answer will come.
+pub const NOTIFY_SEND_ONCE: u32 = 0xffff_0002;
+/// The ids from here on are the kernel's.
+pub const KERNEL_IDS: u32 = 0xffff_0000;
+
+codes! {
+    /// What happens to a right that a message carries (Mach's dispositions).
+    pub enum Disposition {
+        /// No right.
+        None = 0,
+        /// The receiver gets a send or memory-object right like the sender's, who keeps it.
+        CopySend = 1,
+        /// The receiver gets a send right to a port whose receive right the sender holds.
+        MakeSend = 2,
+        /// The receiver gets the right to send once, to a port whose receive right the sender holds.
+        MakeSendOnce = 3,
+        /// The sender gives the right away: a send, send-once, receive or memory-object right.
+        Move = 4,
+    }
+}
+
+/// A message, as it lies in the sender's and the receiver's memory.
+///
+/// On receive the kernel writes the receiver's names for the rights into `reply` and `carried` (0 for none).
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(8))]
+pub struct Message {
+    /// Where it goes: a send or send-once right (a send-once right is used up). On receive: the port it came to.
+    pub destination: u32,
+    /// What it asks or says; the receiver's business. The kernel's own start at `0xffff_0000`, which tasks cannot send.
+    pub id: u32,
+    /// A right to answer to.
+    pub reply: u32,
+    /// The [`Disposition`] of `reply`.
+    pub reply_disposition: u32,
+    /// A right that goes along.
+    pub carried: u32,
+    /// The [`Disposition`] of `carried`.
+    pub carried_disposition: u32,
+    /// Bytes of `body` in use.
+    pub length: u32,
+    /// The number of the sending task; the kernel writes it, so the receiver can believe it.
+    pub sender: u32,
+    /// The body.
+    pub body: [u8; BODY_BYTES],
+}
+
+const _: () = assert!(size_of::<Message>() == MESSAGE_BYTES);
+
+impl Message {
+    /// A message with an empty body and no rights.
+    #[must_use]
+    pub const fn new(destination: u32, id: u32) -> Self {
+        Self {
+            destination,
+            id,
+            reply: 0,
+            reply_disposition: 0,
+            carried: 0,
+            carried_disposition: 0,
+            length: 0,
+            sender: 0,
+            body: [0; BODY_BYTES],
+        }
+    }
+
+    /// The 32-bit word at index `i` of the body; `None` past [`Message::length`].
+    #[must_use]
+    pub fn word(&self, i: usize) -> Option<u32> {
+        let start = i.checked_mul(4)?;
+        let bytes = self.bytes().get(start..start.checked_add(4)?)?;
+        Some(u32::from_le_bytes(bytes.try_into().ok()?))
+    }
+
+    /// Sets the 32-bit word at index `i` of the body, which grows to hold it; false past the end.
+    #[must_use]
+    pub fn set_word(&mut self, i: usize, value: u32) -> bool {
+        let Some(target) = i.checked_mul(4).and_then(|at| self.body.get_mut(at..)?.get_mut(..4)) else {
+            return false;
+        };
+        target.copy_from_slice(&value.to_le_bytes());
+        self.length = self.length.max(4 * i as u32 + 4);
+        true
+    }
+
+    /// The body in use; empty where `length` says more than there can be.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.body.get(..self.length as usize).unwrap_or(&[])
+    }
+}

@@ -1,0 +1,105 @@
+//! System calls: the `syscall` instruction with the number in `rax` and up to six arguments in
+//! `rdi rsi rdx r10 r8 r9`; the status comes back in `rax` (0, or an [`crate::Error`]) and the value in `rdx`.
+//!
+//! All registers that the System V ABI calls caller-saved, the SSE registers among them, are lost. Pointers are to the
+//! caller's own memory; the kernel copies in and out once and never looks at the caller's copy again. Times are in
+//! nanoseconds; [`FOREVER`] as a limit means none, 0 means do not block.
+
+use crate::codes::codes;
+
+/// A time limit that never passes.
+pub const FOREVER: u64 = u64::MAX;
+
+codes! {
+    /// The system calls. Arguments are listed in register order, then `->` the value.
+    pub enum Syscall {
+        /// `(buffer, length)`: writes to the console, at most [`CONSOLE_WRITE_MAX`] bytes.
+        ConsoleWrite = 0,
+        /// `(buffer, length, limit) -> bytes`: reads what was typed, blocking until there is at least one byte.
+        ConsoleRead = 1,
+        /// `(code)`: ends the machine with a status of [`crate::exit`]; a task that holds the host port only.
+        PowerOff = 2,
+
+        /// `(name, name length, arguments, arguments length, priority, bootstrap port name) -> task port name`: makes a task from the program
+        /// `name` of the boot module. The new task holds a send right to the caller's `bootstrap` as [`crate::port::BOOTSTRAP`].
+        TaskSpawn = 8,
+        /// `(task)`: ends a task, with all that it holds. The caller's own with [`crate::port::TASK_SELF`].
+        TaskTerminate = 9,
+        /// `(status)`: ends the calling task with a status.
+        TaskExit = 10,
+        /// `(index, &mut thread::TaskInfo)`: describes the task in a slot of the kernel's table; [`crate::Error::NotFound`] for an empty
+        /// one, [`crate::Error::BadArgument`] past the last.
+        TaskInfo = 11,
+
+        /// `(entry, stack top, argument, priority) -> thread port name`: starts a thread in the calling task.
+        ThreadCreate = 16,
+        /// `()`: ends the calling thread; the last one ends the task.
+        ThreadExit = 17,
+        /// `(limit) -> thread::WAKE_* bits`: blocks the calling thread until it is resumed. Takes the whole count of resumes,
+        /// so that one which came first is not lost and many do not pile up (Reynolds and Heller, "Queues").
+        ThreadSuspend = 18,
+        /// `(thread)`: resumes a thread; counted if it is not suspended. Never blocks, never preempts the caller.
+        ThreadResume = 19,
+        /// `()`: lets another thread of the same priority run.
+        ThreadYield = 20,
+        /// `(thread, priority)`.
+        ThreadSetPriority = 21,
+
+        /// `() -> name`: a new port; the caller holds its receive right and can make send rights.
+        PortAllocate = 32,
+        /// `() -> name`: a new, empty port set.
+        PortSetAllocate = 33,
+        /// `(port, set or 0)`: moves a receive right into a set, or out of any.
+        PortMoveMember = 34,
+        /// `(name)`: gives a right up; the port dies with its receive right.
+        PortDeallocate = 35,
+        /// `(name, notify port)`: asks for one [`crate::message::NOTIFY_DEAD_NAME`] message when what `name` denotes dies.
+        PortNotifyDead = 36,
+        /// `(port or set, thread)`: from now on a message that is queued there also resumes the thread, with
+        /// [`crate::thread::WAKE_MESSAGE`]; 0 as the thread undoes it.
+        PortBindThread = 37,
+        /// `(name) -> name of a send right`: makes a send right from a receive right.
+        PortMakeSend = 38,
+
+        /// `(&message, limit)`: sends a [`crate::message::Message`].
+        MessageSend = 40,
+        /// `(port or set, &mut message, limit)`: receives one.
+        MessageReceive = 41,
+
+        /// `(length, prot) -> address`: maps zeroed memory of its own.
+        VmAllocate = 48,
+        /// `(address, length)`: unmaps whole pages.
+        VmDeallocate = 49,
+        /// `(length) -> name`: a memory object of zeroed, wired pages that tasks can share.
+        MemoryObjectCreate = 50,
+        /// `(memory object, offset, length, prot) -> address`: maps a part of a memory object, at an address of the kernel's choice.
+        VmMap = 51,
+        /// `(memory object name) -> name`: a right to the same object that maps for reading only.
+        MemoryObjectReadOnly = 52,
+
+        /// `(name, name length) -> device port name`: opens a device (`net0`), for this task alone.
+        DeviceOpen = 64,
+        /// `(device) -> memory object name`: the device's window, to be mapped with [`Syscall::VmMap`] at offset 0, whole.
+        DeviceMap = 65,
+        /// `(device)`: the OUT queue has work and the device was idle: one trap starts the whole burst.
+        DeviceStart = 66,
+        /// `(device, &mut device::NetInfo)`.
+        DeviceInfo = 67,
+        /// `(device, thread)`: the thread that the device's events resume.
+        DeviceBindThread = 68,
+        /// `(device, &mut device::Audit)`: the kernel's ledger, summed, for the accounting of every mbuf and cluster.
+        DeviceAudit = 69,
+
+        /// `(buffer of u64, count) -> number written`: the kernel's counters, in the order of [`crate::counters::Counter`].
+        CountersRead = 80,
+        /// `() -> 64 bits`: entropy to seed a generator with; not for keys.
+        Entropy = 81,
+    }
+}
+
+/// The longest console write of one call, in bytes.
+pub const CONSOLE_WRITE_MAX: usize = 4096;
+/// The longest argument string of a task, in bytes.
+pub const ARGUMENTS_MAX: usize = 512;
+/// The longest name of a program, device or service, in bytes.
+pub const NAME_MAX: usize = 32;

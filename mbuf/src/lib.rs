@@ -1,0 +1,55 @@
+//! Network buffers in memory that an interrupt handler and a task share: mbufs and clusters, in several pools.
+//!
+//! The names are those of 4.3BSD. An [`Mbuf`] is 128 bytes: a header and 80 bytes of data. A cluster is 2 KiB of data, which one or more mbufs
+//! refer to. A packet is a chain of mbufs. All links are 32-bit offsets into the shared memory, since the two sides see
+//! it at different addresses.
+//!
+//! The free space is divided into pools, each with a mutex of its own (F. Reynolds and J. Heller, "Kernel Support For Network
+//! Protocol Servers", 1991; below R&H: "Free Space"): an interrupt handler that finds one locked goes on to the next. What it cannot
+//! free, because the pool is locked or the buffer is a chain or shared, it puts on the deferred-free queue.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`geometry`] | where everything is: from an offset to a pool or an index by shifts, checked |
+//! | [`header`] | the mbuf's header |
+//! | [`pool`] | the control block of a pool, and `m_want` |
+//! | [`view`] | one side's view of the memory: the only place that makes an address of an offset |
+//! | [`protocol`] | the server's allocation and freeing: may wait for a lock |
+//! | [`chain`] | the server's operations on chains |
+//! | [`interrupt`] | the driver's allocation and freeing: never waits, trusts nothing |
+//! | [`audit`] | counting what is free |
+//!
+//! # Trust
+//! The driver's side loads each shared word once and checks the copy by a private [`Geometry`]; its [`Claim`] asks the
+//! ledger of the kernel about every buffer it takes or gives. The server trusts the kernel, but the same checks stand in its way.
+#![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod audit;
+#[cfg(not(loom))]
+pub mod chain;
+pub mod geometry;
+pub mod header;
+pub mod interrupt;
+#[cfg_attr(loom, path = "loom_memory.rs")]
+mod memory;
+pub mod pool;
+pub mod protocol;
+pub mod view;
+
+pub use audit::Audit;
+#[cfg(not(loom))]
+pub use chain::ChainError;
+pub use geometry::{Geometry, GeometryError, Places};
+pub use header::{Flags, INTERNAL_BYTES, MBUF_BYTES, Mbuf};
+pub use interrupt::{Claim, InterruptSpace, NoLedger};
+#[cfg(loom)]
+pub use memory::LoomMemory;
+pub use pool::{POOL_CONTROL_BYTES, PoolControl, PoolStats, SPACE_CONTROL_BYTES, SpaceControl, init};
+pub use protocol::ProtocolSpace;
+pub use view::View;
+
+/// The bytes of one cluster.
+pub const CLUSTER_BYTES: u32 = 2048;

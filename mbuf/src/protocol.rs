@@ -1,0 +1,309 @@
+//! The server's side of the free space (R&H, "Free Space"): allocates, frees whole chains, counts references.
+//!
+//! It may wait for a lock, though never for longer than one critical section of the driver on another processor. It never holds two pools' locks,
+//! and holds one for no more than a batch: meanwhile the driver has the other pools.
+//!
+//! # Want of buffers (`m_want`)
+//! ```text
+//! server                                      driver
+//! 1 all pools are empty                       1 return a buffer to its pool, or append it to deferred-free
+//! 2 m_want = 1; FENCE              (want)     2 FENCE
+//! 3 drain deferred-free, try all pools again  3 load m_want; if set, resume the server      (wanted)
+//! 4 nothing: wait for the event
+//! 5 one waiter less; none: m_want = 0 (unwant)
+//! ```
+//! A buffer that comes back between the server's first look and its wait is found in (3), or else the driver sees `m_want`. The number of waiters is
+//! kept here, by the server, under whatever serialises its threads: were `m_want` reset by the first thread that wakes, as the
+//! paper has it, the second would wait on. The driver never writes it.
+
+use shmqueue::{
+    InConsumer, Item, PeerMisbehaviour,
+    mutex::ProtocolGuard,
+    sync::{
+        Ordering::{Relaxed, Release},
+        full_fence,
+    },
+};
+
+use crate::{
+    Flags, View,
+    header::{INTERNAL_BYTES, MBUF_BYTES},
+    pool::{Count, PoolControl, add, put_cluster, put_mbuf, subtract, take_pairs},
+};
+
+/// How many packets of the deferred-free queue are freed at a time.
+const DEFERRED_BATCH: usize = 32;
+
+/// The free space as the server uses it; one per window, used by one thread at a time.
+pub struct ProtocolSpace<'w> {
+    view: View<'w>,
+    /// The pool that had something last time.
+    pool: u32,
+    waiters: u32,
+    /// The first thing found wrong. The server trusts the kernel, so this is a fault of one of the two programs.
+    misbehaviour: Option<PeerMisbehaviour>,
+}
+
+impl<'w> ProtocolSpace<'w> {
+    /// The server's side of `view`.
+    #[must_use]
+    pub const fn new(view: View<'w>) -> Self {
+        Self { view, pool: 0, waiters: 0, misbehaviour: None }
+    }
+
+    /// The view.
+    #[inline(always)]
+    pub const fn view(&self) -> &View<'w> {
+        &self.view
+    }
+
+    /// The first inconsistency that was met, if any.
+    pub const fn misbehaviour(&self) -> Option<PeerMisbehaviour> {
+        self.misbehaviour
+    }
+
+    /// An empty packet of one mbuf that holds its data itself, up to [`INTERNAL_BYTES`]. `None` if no pool has one.
+    #[inline]
+    pub fn alloc(&mut self) -> Option<Item> {
+        self.in_some_pool(|space, pool| {
+            let lists = &pool.lists;
+            let item = Item::new(lists.mbufs.load(Relaxed))?;
+            let Some(mbuf) = space.view.mbuf(item) else {
+                space.note(PeerMisbehaviour::NotAnItem(item.get()));
+                return None;
+            };
+            lists.mbufs.store(mbuf.next.load(Relaxed), Relaxed);
+            subtract(&lists.mbufs_free, 1);
+            mbuf.set_next(None);
+            mbuf.set_cluster(None);
+            mbuf.set_packet(item.get() + (MBUF_BYTES - INTERNAL_BYTES), 0, Flags::PACKET);
+            mbuf.set_checksum(0, 0);
+            add(&pool.counters.protocol_allocated, 1);
+            Some(item)
+        })
+    }
+
+    /// An empty packet of one mbuf with a cluster. `None` if no pool has both.
+    #[inline]
+    pub fn alloc_cluster(&mut self) -> Option<Item> {
+        let mut got = None;
+        self.alloc_cluster_batch(1, |item| got = Some(item));
+        got
+    }
+
+    /// Up to `n` packets as [`alloc_cluster`](Self::alloc_cluster) gives them, one lock per pool; hands each to `take` and returns how many.
+    #[inline]
+    pub fn alloc_cluster_batch(&mut self, n: u32, mut take: impl FnMut(Item)) -> u32 {
+        let mut got = 0;
+        self.in_some_pool(|space, pool| {
+            let (taken, outcome) = take_pairs(&space.view, &pool.lists, n - got, |item, _, mbuf| {
+                mbuf.set_len(0);
+                mbuf.set_packet_len(0);
+                mbuf.set_checksum(0, 0);
+                take(item);
+                true
+            });
+            add(&pool.counters.protocol_allocated, taken);
+            got += taken;
+            if let Err(misbehaviour) = outcome {
+                space.note(misbehaviour);
+            }
+            (got == n).then_some(())
+        });
+        got
+    }
+
+    /// Runs `attempt` under the lock of one pool after the other, from the last lucky one on, until it has something.
+    #[inline(always)]
+    fn in_some_pool<T>(
+        &mut self,
+        mut attempt: impl FnMut(&mut Self, &'w PoolControl) -> Option<T>,
+    ) -> Option<T> {
+        let pools = self.view.geometry().pools();
+        for _ in 0..pools {
+            let pool = self.view.pool(self.pool);
+            let guard = pool.mutex.lock_protocol();
+            if let Some(got) = attempt(self, pool) {
+                return Some(got);
+            }
+            add(&pool.counters.protocol_empty, 1);
+            drop(guard);
+            self.pool = if self.pool + 1 >= pools { 0 } else { self.pool + 1 };
+        }
+        None
+    }
+
+    /// Frees the packet whose chain starts at `item`: each mbuf, and each cluster that nobody else refers to.
+    #[inline]
+    pub fn free_chain(&mut self, item: Item) {
+        self.free_batch(&[item]);
+    }
+
+    /// Frees packets; the lock is kept while one buffer after the other belongs to the same pool.
+    #[inline]
+    pub fn free_batch(&mut self, items: &[Item]) {
+        let mut held = Held { view: self.view, pool: 0, guard: None, freed: 0 };
+        for &item in items {
+            if let Err(misbehaviour) = held.free_chain(item) {
+                self.misbehaviour.get_or_insert(misbehaviour);
+            }
+        }
+        held.release();
+    }
+
+    /// Frees what the driver put on the deferred-free queue, at most `limit` packets; returns how many.
+    ///
+    /// # Errors
+    /// The queue leads to what is no mbuf.
+    pub fn drain_deferred(
+        &mut self,
+        deferred: &mut InConsumer<'_, impl shmqueue::Links>,
+        limit: usize,
+    ) -> Result<usize, PeerMisbehaviour> {
+        let mut done = 0;
+        while done < limit {
+            let Some(first) = deferred.dequeue()? else { break };
+            let mut batch = [first; DEFERRED_BATCH];
+            let room = DEFERRED_BATCH.min(limit - done);
+            let more = deferred.dequeue_batch(&mut batch[1..room])?;
+            self.free_batch(&batch[..=more]);
+            done += more + 1;
+        }
+        Ok(done)
+    }
+
+    /// One more waiter: `m_want` is set, FENCE. Then drain the deferred-free queue and try again; wait only if there is still nothing.
+    pub fn want(&mut self) {
+        self.waiters += 1;
+        self.view.space().want.store(1, Release);
+        full_fence(); // pairs with the one in `InterruptSpace::wanted`
+    }
+
+    /// One waiter less, because it got its buffer or gave up; the last one resets `m_want`.
+    pub fn unwant(&mut self) {
+        self.waiters = self.waiters.saturating_sub(1);
+        if self.waiters == 0 {
+            self.view.space().want.store(0, Release);
+        }
+    }
+
+    /// How many wait.
+    pub const fn waiters(&self) -> u32 {
+        self.waiters
+    }
+
+    /// The whole protocol up to the wait, for one packet with a cluster. With `None` the caller is a waiter: it waits for the event,
+    /// calls [`unwant`](Self::unwant) and tries again.
+    ///
+    /// # Errors
+    /// As [`drain_deferred`](Self::drain_deferred).
+    pub fn alloc_cluster_or_want(
+        &mut self,
+        deferred: &mut InConsumer<'_, impl shmqueue::Links>,
+    ) -> Result<Option<Item>, PeerMisbehaviour> {
+        if let Some(item) = self.alloc_cluster() {
+            return Ok(Some(item));
+        }
+        self.want();
+        self.drain_deferred(deferred, usize::MAX)?;
+        let got = self.alloc_cluster();
+        if got.is_some() {
+            self.unwant();
+        }
+        Ok(got)
+    }
+
+    /// One more mbuf refers to `cluster`: for an operation that copies an mbuf, but not its data. `false` if no cluster in use is there.
+    pub fn share(&mut self, cluster: Item) -> bool {
+        let Some(index) = self.view.geometry().cluster_index(cluster) else { return false };
+        let _guard = self.view.pool(self.view.geometry().cluster_pool(index)).mutex.lock_protocol();
+        let count = self.view.count(index);
+        match Count::load(count) {
+            Count::Used(n @ 1..0xffff) => {
+                Count::Used(n + 1).store(count);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The number of mbufs that refer to `cluster`; 0 if it is free.
+    pub fn references(&self, cluster: Item) -> Option<u32> {
+        let index = self.view.geometry().cluster_index(cluster)?;
+        let _guard = self.view.pool(self.view.geometry().cluster_pool(index)).mutex.lock_protocol();
+        Some(match Count::load(self.view.count(index)) {
+            Count::Used(n) => n,
+            Count::Free(_) => 0,
+        })
+    }
+
+    #[cold]
+    fn note(&mut self, misbehaviour: PeerMisbehaviour) {
+        self.misbehaviour.get_or_insert(misbehaviour);
+    }
+}
+
+/// At most one pool's lock, kept from one buffer to the next.
+struct Held<'w> {
+    view: View<'w>,
+    pool: u32,
+    guard: Option<ProtocolGuard<'w>>,
+    freed: u32,
+}
+
+impl<'w> Held<'w> {
+    #[inline(always)]
+    fn lock(&mut self, pool: u32) -> &'w PoolControl {
+        let control = self.view.pool(pool);
+        if self.guard.is_none() || self.pool != pool {
+            self.release();
+            self.guard = Some(control.mutex.lock_protocol());
+            self.pool = pool;
+        }
+        control
+    }
+
+    #[inline(always)]
+    fn release(&mut self) {
+        if let Some(guard) = self.guard.take() {
+            add(&self.view.pool(self.pool).counters.protocol_freed, self.freed);
+            self.freed = 0;
+            drop(guard);
+        }
+    }
+
+    /// The chain is bounded by the number of all mbufs, in case it runs in a circle.
+    #[inline(always)]
+    fn free_chain(&mut self, first: Item) -> Result<(), PeerMisbehaviour> {
+        let mut next = Some(first);
+        for _ in 0..=self.view.geometry().mbufs() {
+            let Some(item) = next else { return Ok(()) };
+            next = self.free_one(item)?;
+        }
+        Err(PeerMisbehaviour::Endless)
+    }
+
+    #[inline(always)]
+    fn free_one(&mut self, item: Item) -> Result<Option<Item>, PeerMisbehaviour> {
+        let view = self.view;
+        let geometry = view.geometry();
+        let index = geometry.mbuf_index(item).ok_or(PeerMisbehaviour::NotAnItem(item.get()))?;
+        let mbuf = view.mbuf_by_index(index);
+        let next = mbuf.next();
+        if let Some(cluster) = mbuf.cluster() {
+            let index = geometry.cluster_index(cluster).ok_or(PeerMisbehaviour::NotAnItem(cluster.get()))?;
+            let pool = self.lock(geometry.cluster_pool(index));
+            let count = view.count(index);
+            match Count::load(count) {
+                Count::Used(1) => put_cluster(&pool.lists, cluster, count),
+                Count::Used(n @ 2..) => Count::Used(n - 1).store(count),
+                Count::Used(0) => return Err(PeerMisbehaviour::Count(0)),
+                Count::Free(_) => return Err(PeerMisbehaviour::Refused(cluster.get())),
+            }
+        }
+        let pool = self.lock(geometry.mbuf_pool(index));
+        put_mbuf(&pool.lists, item, mbuf);
+        self.freed += 1;
+        Ok(next)
+    }
+}

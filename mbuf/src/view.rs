@@ -1,0 +1,157 @@
+//! One side's view of the shared memory: where its base is mapped, and a private geometry.
+//!
+//! Kernel and server map the window at different addresses (R&H, "Shared Memory & Synchronization"). Here is the only place
+//! where an offset becomes an address, and it does so only after the geometry has found an mbuf or a cluster there.
+
+#[cfg(not(loom))]
+use core::ptr::NonNull;
+
+use shmqueue::{Item, Links, sync::AtomicU32};
+
+#[cfg(not(loom))]
+use crate::header::{INTERNAL_AT, INTERNAL_BYTES};
+use crate::{
+    CLUSTER_BYTES, Geometry, MBUF_BYTES, Mbuf, PoolControl, PoolStats, SpaceControl, memory::Memory,
+};
+
+/// The shared memory, as this side sees it.
+#[derive(Clone, Copy)]
+pub struct View<'w> {
+    memory: Memory<'w>,
+    geometry: Geometry,
+}
+
+impl<'w> View<'w> {
+    /// A view of the window mapped at `base`.
+    ///
+    /// # Safety
+    /// 1. For `'w`, `geometry.places().window_bytes` bytes from `base` on are mapped, readable and writable.
+    /// 2. This program reaches the parts that the geometry names only through views, raw pointers and DMA; where it forms a
+    ///    reference to bytes of an mbuf or a cluster, it owns that buffer, and trusts the peer not to write it meanwhile.
+    ///
+    /// # Panics
+    /// If `base` is not aligned to 2048.
+    #[cfg(not(loom))]
+    #[expect(unsafe_code, reason = "takes a raw base address")]
+    pub unsafe fn new(base: NonNull<u8>, geometry: Geometry) -> Self {
+        // SAFETY: the caller's promise, handed on.
+        Self { memory: unsafe { Memory::new(base, &geometry) }, geometry }
+    }
+
+    /// A view of loom's stand-in for the window.
+    #[cfg(loom)]
+    pub fn new(memory: &'w crate::LoomMemory, geometry: Geometry) -> Self {
+        Self { memory: Memory::new(memory), geometry }
+    }
+
+    /// The trusted geometry.
+    #[inline(always)]
+    pub const fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// The mbuf at `item`, if one is there.
+    #[inline(always)]
+    pub fn mbuf(&self, item: Item) -> Option<&'w Mbuf> {
+        Some(self.memory.mbuf(&self.geometry, self.geometry.mbuf_index(item)?))
+    }
+
+    /// The statistics of `pool`, if there is one.
+    pub fn pool_stats(&self, pool: u32) -> Option<PoolStats> {
+        (pool < self.geometry.pools()).then(|| self.pool(pool).stats())
+    }
+
+    /// The control block of `pool`, if there is one.
+    pub fn pool_control(&self, pool: u32) -> Option<&'w PoolControl> {
+        (pool < self.geometry.pools()).then(|| self.pool(pool))
+    }
+
+    #[inline(always)]
+    pub(crate) fn mbuf_by_index(&self, index: u32) -> &'w Mbuf {
+        self.memory.mbuf(&self.geometry, index)
+    }
+
+    #[inline(always)]
+    pub(crate) fn pool(&self, pool: u32) -> &'w PoolControl {
+        self.memory.pool(&self.geometry, pool)
+    }
+
+    #[inline(always)]
+    pub(crate) fn space(&self) -> &'w SpaceControl {
+        self.memory.space(&self.geometry)
+    }
+
+    #[inline(always)]
+    pub(crate) fn count(&self, cluster_index: u32) -> &'w AtomicU32 {
+        self.memory.count(&self.geometry, cluster_index)
+    }
+
+    /// The first byte of the cluster at `item`, if one is there: 2048 bytes are valid from it on.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub fn cluster_ptr(&self, item: Item) -> Option<NonNull<u8>> {
+        self.geometry.cluster_index(item)?;
+        Some(self.memory.pointer(&self.geometry, item.get()))
+    }
+
+    /// The room that the mbuf at `item` has for data, its own or its cluster's: offset and bytes.
+    #[inline(always)]
+    pub fn storage(&self, item: Item) -> Option<(u32, u32)> {
+        match self.mbuf(item)?.cluster() {
+            Some(cluster) => self.geometry.cluster_index(cluster).map(|_| (cluster.get(), CLUSTER_BYTES)),
+            None => Some((item.get() + (MBUF_BYTES - crate::INTERNAL_BYTES), crate::INTERNAL_BYTES)),
+        }
+    }
+
+    /// Where the data of the mbuf at `item` is: offset and bytes, loaded once, and checked to lie in the mbuf's own room or in its cluster.
+    #[inline(always)]
+    pub fn extent(&self, item: Item) -> Option<(u32, u32)> {
+        let (start, bytes) = self.storage(item)?;
+        let mbuf = self.mbuf(item)?;
+        let (data, len) = (mbuf.data(), mbuf.len());
+        let into = data.wrapping_sub(start);
+        (into <= bytes && len <= bytes - into).then_some((data, len))
+    }
+
+    /// The address and the number of the bytes of data of the mbuf at `item`; checked as in [`extent`](Self::extent).
+    ///
+    /// The pointer is valid for reads and writes of as many bytes. Who does not own the buffer, or does not trust the peer, copies by
+    /// [`shmqueue::copy`].
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub fn data_ptr(&self, item: Item) -> Option<(NonNull<u8>, u32)> {
+        let (data, len) = self.extent(item)?;
+        Some((self.memory.pointer(&self.geometry, data), len))
+    }
+
+    /// The address of `offset`, if the `len` bytes from it on lie in one cluster.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub fn cluster_bytes_ptr(&self, offset: u32, len: u32) -> Option<NonNull<u8>> {
+        self.geometry.cluster_around(offset, len)?;
+        Some(self.memory.pointer(&self.geometry, offset))
+    }
+
+    /// The address of `offset`, if the `len` bytes from it on lie in the own data of one mbuf.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub fn internal_bytes_ptr(&self, offset: u32, len: u32) -> Option<NonNull<u8>> {
+        let into = offset.wrapping_sub(self.geometry.places().mbufs);
+        let within = (into % MBUF_BYTES).wrapping_sub(INTERNAL_AT);
+        if into >= self.geometry.mbufs() * MBUF_BYTES
+            || within >= INTERNAL_BYTES
+            || len > INTERNAL_BYTES - within
+        {
+            return None;
+        }
+        Some(self.memory.pointer(&self.geometry, offset))
+    }
+}
+
+/// Packets on a queue are linked through their first mbuf's `next_packet`.
+impl Links for View<'_> {
+    #[inline(always)]
+    fn next(&self, item: Item) -> Option<&AtomicU32> {
+        Some(&self.mbuf(item)?.next_packet)
+    }
+}

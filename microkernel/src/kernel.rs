@@ -1,0 +1,437 @@
+//! The kernel as a whole: its tables, its boot, and how it goes on after each event.
+
+use abi::counters::{COUNT, Counter};
+use abi::info::{COMMAND_LINE_MAX, Info, MAGIC, VERSION};
+use abi::port::{HOST, NULL};
+use abi::thread::{PRIORITY_SERVER, STATUS_FAULT, STATUS_WINDOW, WAKE_TIMEOUT};
+use abi::{Error, exit};
+use core::fmt::Write;
+use core::mem::offset_of;
+
+use crate::frames::Frames;
+use crate::list::List;
+use crate::machine::{Console, Fault, Machine, NetEvent, Next};
+use crate::module::{self, ModuleError};
+use crate::names::Right;
+use crate::port::{Kind, Messages, Ports};
+use crate::sched::Ready;
+use crate::space::Memory;
+use crate::task::{TASKS, Task};
+use crate::thread::{QUANTUM_TICKS, State, THREADS, Thread};
+
+/// Frames that must be free for the first task to start: 24 MiB.
+pub const FRAMES_MIN: usize = (24 << 20) / 4096;
+
+/// What the machine was booted with.
+#[derive(Clone, Copy, Debug)]
+pub struct Boot {
+    /// The boot module: a cpio archive.
+    pub module: &'static [u8],
+    /// The kernel's command line.
+    pub command_line: &'static [u8],
+    /// Bytes of usable memory in the boot map.
+    pub memory_bytes: u64,
+    /// See [`Info::nanoseconds`].
+    pub tsc_multiplier: u64,
+    /// See [`Info::nanoseconds`].
+    pub tsc_shift: u32,
+    /// See [`Info::tsc_boot`].
+    pub tsc_boot: u64,
+}
+
+/// Why the machine cannot boot. What it displays is the one line for a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BootError {
+    /// There is no module, or nothing in it.
+    NoModule,
+    /// The module could not be read, or has no `init`.
+    Module(ModuleError),
+    /// `init` could not be started.
+    Init(Error),
+    /// So many bytes are free.
+    TooLittleMemory(u64),
+    /// The command line is longer than tasks can be shown.
+    CommandLine,
+}
+
+impl core::fmt::Display for BootError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::NoModule => write!(f, "boot: there is no module: give QEMU the archive of programs with -initrd"),
+            Self::Module(error) => write!(f, "boot: module init: {error}"),
+            Self::Init(error) => write!(f, "boot: module init: {error}"),
+            Self::TooLittleMemory(free) => {
+                let need = FRAMES_MIN >> 8;
+                write!(f, "boot: too little memory: {} KiB are free, {need} MiB are needed: give QEMU more with -m", free >> 10)
+            }
+            Self::CommandLine => write!(f, "boot: the command line is longer than {COMMAND_LINE_MAX} bytes"),
+        }
+    }
+}
+
+/// The network device as one task at a time has it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Device {
+    /// The task that has it open.
+    pub owner: Option<u16>,
+    /// Its port while it is open.
+    pub port: Option<u16>,
+    /// The window's memory object, once it was asked for.
+    pub object: Option<u16>,
+    /// The thread that its events resume.
+    pub thread: Option<u16>,
+}
+
+impl Device {
+    pub(crate) const CLOSED: Self = Self { owner: None, port: None, object: None, thread: None };
+}
+
+/// The kernel. It is large: make it a `static`.
+pub struct Kernel<M: Machine> {
+    pub(crate) memory: Memory,
+    pub(crate) tasks: [Task<M>; TASKS],
+    pub(crate) threads: [Thread; THREADS],
+    pub(crate) ports: Ports,
+    pub(crate) messages: Messages,
+    pub(crate) ready: Ready,
+    pub(crate) counters: [u64; COUNT],
+    pub(crate) device: Device,
+    /// Threads that wait for console input.
+    pub(crate) typists: List,
+    /// Ports that are dying.
+    pub(crate) doomed: List,
+    pub(crate) reaping: bool,
+    /// The thread that runs, and its task.
+    pub(crate) current: Option<u16>,
+    pub(crate) current_task: u16,
+    pub(crate) module: &'static [u8],
+    pub(crate) info_frame: u64,
+    pub(crate) host_port: u16,
+    /// The first task: the machine ends with it.
+    pub(crate) first_task: Option<u16>,
+    next_id: u64,
+    /// The thread that ran last, and the task whose address space is loaded.
+    last: Option<u16>,
+    active: Option<u16>,
+    /// When the running thread got the processor.
+    since: u64,
+    /// No wait ends before.
+    next_deadline: u64,
+    reschedule: bool,
+}
+
+impl<M: Machine> Kernel<M> {
+    /// A kernel without memory or tasks.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            memory: Memory::new(),
+            tasks: [const { Task::FREE }; TASKS],
+            threads: [Thread::FREE; THREADS],
+            ports: Ports::new(),
+            messages: Messages::new(),
+            ready: Ready::new(),
+            counters: [0; COUNT],
+            device: Device::CLOSED,
+            typists: List::EMPTY,
+            doomed: List::EMPTY,
+            reaping: false,
+            current: None,
+            current_task: 0,
+            module: &[],
+            info_frame: 0,
+            host_port: 0,
+            first_task: None,
+            next_id: 1,
+            last: None,
+            active: None,
+            since: 0,
+            next_deadline: u64::MAX,
+            reschedule: false,
+        }
+    }
+
+    /// Physical memory, to be given to the kernel before it boots.
+    pub fn frames(&mut self) -> &mut Frames {
+        &mut self.memory.frames
+    }
+
+    /// Makes the first task, from the program `init` of the module; [`Kernel::pick`] then starts it.
+    ///
+    /// # Errors
+    /// The machine cannot go on; the error says why in a line.
+    pub fn boot(&mut self, m: &mut M, boot: &Boot) -> Result<(), BootError> {
+        if boot.module.is_empty() {
+            return Err(BootError::NoModule);
+        }
+        let free = self.memory.frames.free_count();
+        if free < FRAMES_MIN {
+            return Err(BootError::TooLittleMemory(free as u64 * 4096));
+        }
+        if boot.command_line.len() > COMMAND_LINE_MAX {
+            return Err(BootError::CommandLine);
+        }
+        self.module = boot.module;
+        module::find(boot.module, b"init").map_err(BootError::Module)?;
+        self.host_port = self.ports.allocate(Kind::Host).map_err(BootError::Init)?;
+        self.make_info(m, boot).map_err(BootError::Init)?;
+        self.since = m.now_ns();
+        let task = self.spawn(m, b"init", &[], PRIORITY_SERVER as u8).map_err(BootError::Init)?;
+        self.first_task = Some(task);
+        self.ports.get_mut(self.host_port).references += 1;
+        self.tasks[usize::from(task)].names.insert_at(HOST, Right::Send(self.host_port));
+        debug_assert_eq!(NULL, 0);
+        Ok(())
+    }
+
+    /// Fills the page that all tasks can read.
+    fn make_info(&mut self, m: &mut M, boot: &Boot) -> Result<(), Error> {
+        let frame = self.memory.frames.allocate().ok_or(Error::NoResources)?;
+        m.zero_frame(frame);
+        let mut put = |at: usize, bytes: &[u8]| m.copy_to_phys(frame + at as u64, bytes);
+        put(offset_of!(Info, magic), &MAGIC.to_le_bytes());
+        put(offset_of!(Info, version), &VERSION.to_le_bytes());
+        put(offset_of!(Info, tsc_shift), &boot.tsc_shift.to_le_bytes());
+        put(offset_of!(Info, tsc_multiplier), &boot.tsc_multiplier.to_le_bytes());
+        put(offset_of!(Info, tsc_boot), &boot.tsc_boot.to_le_bytes());
+        put(offset_of!(Info, memory_bytes), &boot.memory_bytes.to_le_bytes());
+        put(offset_of!(Info, command_line_length), &(boot.command_line.len() as u32).to_le_bytes());
+        put(offset_of!(Info, command_line), boot.command_line);
+        self.info_frame = frame;
+        Ok(())
+    }
+
+    /// Counts an event; the machine counts what only it sees.
+    #[inline]
+    pub fn count(&mut self, counter: Counter) {
+        self.counters[counter as usize] += 1;
+    }
+
+    /// Must the machine [`Kernel::pick`] before it goes back to the thread that an interrupt interrupted?
+    #[inline]
+    #[must_use]
+    pub const fn must_pick(&self) -> bool {
+        self.reschedule || self.current.is_none()
+    }
+
+    /// Chooses who runs next.
+    pub fn pick(&mut self, m: &mut M) -> Next<'_, M> {
+        let now = m.now_ns();
+        if let Some(running) = self.current.take() {
+            self.charge(now);
+            self.requeue(running);
+        }
+        self.since = now;
+        self.reschedule = false;
+        let Some(thread) = self.ready.pop(&mut self.threads) else { return Next::Idle };
+        let task = self.threads[usize::from(thread)].task;
+        self.threads[usize::from(thread)].state = State::Running;
+        self.current = Some(thread);
+        self.current_task = task;
+        if self.last != Some(thread) {
+            self.last = Some(thread);
+            self.count(Counter::ThreadSwitches);
+        }
+        let switch_space = self.active != Some(task);
+        if switch_space {
+            self.active = Some(task);
+            self.count(Counter::Switches);
+        }
+        Next::Run { thread: usize::from(thread), space: self.tasks[usize::from(task)].tables(), switch_space }
+    }
+
+    /// The running thread has stopped: its task pays for its time.
+    pub(crate) fn charge(&mut self, now: u64) {
+        self.tasks[usize::from(self.current_task)].cpu_ns += now.saturating_sub(self.since);
+        self.since = now;
+    }
+
+    /// Puts a thread that still wants the processor back: before its equals if it has time left of its quantum.
+    fn requeue(&mut self, running: u16) {
+        let thread = &mut self.threads[usize::from(running)];
+        if thread.state != State::Running {
+            return;
+        }
+        thread.state = State::Ready;
+        if thread.ticks_left == 0 {
+            thread.ticks_left = QUANTUM_TICKS;
+            self.ready.push_back(&mut self.threads, running);
+        } else {
+            self.ready.push_front(&mut self.threads, running);
+        }
+    }
+
+    /// The timer's interrupt, once a millisecond: ends waits whose limit has passed, and turns.
+    pub fn tick(&mut self, m: &mut M) {
+        if self.next_deadline != u64::MAX {
+            let now = m.now_ns();
+            if now >= self.next_deadline {
+                self.expire(m, now);
+            }
+        }
+        let Some(running) = self.current else { return };
+        let thread = &mut self.threads[usize::from(running)];
+        thread.ticks_left = thread.ticks_left.saturating_sub(1);
+        let (spent, priority) = (thread.ticks_left == 0, thread.priority);
+        if spent && !self.ready.any_at_least(priority) {
+            thread.ticks_left = QUANTUM_TICKS;
+        }
+        self.reschedule |= if spent { self.ready.any_at_least(priority) } else { self.ready.any_at_least(priority + 1) };
+    }
+
+    fn expire(&mut self, m: &mut M, now: u64) {
+        self.next_deadline = u64::MAX;
+        for index in 0..THREADS {
+            let thread = self.threads[index];
+            match thread.state {
+                State::Free | State::Ready | State::Running => {}
+                _ if thread.deadline > now => self.next_deadline = self.next_deadline.min(thread.deadline),
+                State::Suspended => self.wake(m, index as u16, 0, WAKE_TIMEOUT),
+                _ => self.wake(m, index as u16, Error::TimedOut.raw().into(), 0),
+            }
+        }
+    }
+
+    /// Bytes have been typed: gives them to those who wait for them.
+    pub fn console_input(&mut self, m: &mut M) {
+        while let Some(thread) = self.typists.head() {
+            let State::Console { buffer, length } = self.threads[usize::from(thread)].state else { return };
+            let task = self.threads[usize::from(thread)].task;
+            match self.console_take(m, task, buffer, length) {
+                Ok(0) => return,
+                Ok(bytes) => self.wake(m, thread, 0, bytes),
+                Err(error) => self.wake(m, thread, error.raw().into(), 0),
+            }
+            self.preempt_for(thread);
+        }
+    }
+
+    /// Does what the driver wants done after the device's interrupt.
+    pub fn net_event(&mut self, m: &mut M, event: NetEvent) {
+        if event.violation {
+            self.close_for_violation(m);
+        } else if event.resume
+            && let Some(thread) = self.device.thread
+        {
+            self.post(m, thread, abi::thread::WAKE_RESUMED as u32);
+            self.preempt_for(thread);
+        }
+    }
+
+    /// An interrupt made a thread ready: it runs at once if its priority is higher.
+    fn preempt_for(&mut self, thread: u16) {
+        if let Some(running) = self.current {
+            let higher = self.threads[usize::from(thread)].priority > self.threads[usize::from(running)].priority;
+            self.reschedule |= higher && self.threads[usize::from(thread)].state == State::Ready;
+        }
+    }
+
+    /// The owner of the window wrote what cannot be: it ends, and the device is closed.
+    pub(crate) fn close_for_violation(&mut self, m: &mut M) {
+        let Some(owner) = self.device.owner else { return };
+        self.print_culprit(m, owner);
+        m.console_write(b": the window of net0 holds what cannot be\n");
+        self.end_task(m, owner, STATUS_WINDOW);
+    }
+
+    /// The running thread caused an exception: reports it and ends its task. Then [`Kernel::pick`].
+    pub fn user_fault(&mut self, m: &mut M, fault: &Fault) {
+        let Some(thread) = self.current else { return };
+        let task = self.current_task;
+        self.print_culprit(m, task);
+        let mut console = Console(m);
+        let _ = write!(console, ": {}", fault.what);
+        if let Some(address) = fault.address {
+            let _ = write!(console, " at {address:#x}");
+        }
+        let _ = writeln!(console, ", rip {:#x}, rsp {:#x}, error {:#x}", fault.pc, fault.sp, fault.code);
+        m.print_registers(usize::from(thread));
+        self.end_task(m, task, STATUS_FAULT);
+    }
+
+    fn print_culprit(&self, m: &mut M, task: u16) {
+        let task = &self.tasks[usize::from(task)];
+        m.console_write(b"fault: task ");
+        m.console_write(task.name());
+        let _ = write!(Console(m), " (id {})", task.id);
+    }
+
+    /// The first task has ended, and the machine with it.
+    pub(crate) fn shut_down(&self, m: &mut M, status: u32) {
+        let _ = writeln!(Console(m), "kernel: init has ended with status {status}");
+        m.power_off(if status == 0 { exit::OFF } else { exit::BOOT_FAILED });
+    }
+
+    /// A task slot's number, never given again.
+    pub(crate) fn take_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id - 1
+    }
+
+    /// The address space of a task that is about to end is not to be believed loaded any more.
+    pub(crate) fn forget_space(&mut self, task: u16) {
+        if self.active == Some(task) {
+            self.active = None;
+        }
+    }
+
+    /// As [`Kernel::forget_space`], for a thread.
+    pub(crate) fn forget_thread(&mut self, thread: u16) {
+        if self.last == Some(thread) {
+            self.last = None;
+        }
+    }
+
+    /// When a wait with a limit ends; `u64::MAX` for never.
+    pub(crate) fn deadline(&self, m: &M, limit: u64) -> u64 {
+        if limit == abi::syscall::FOREVER { u64::MAX } else { m.now_ns().saturating_add(limit) }
+    }
+
+    /// The running thread, `thread`, waits.
+    #[inline]
+    pub(crate) fn block(&mut self, thread: u16, state: State, deadline: u64) {
+        let slot = &mut self.threads[usize::from(thread)];
+        slot.state = state;
+        slot.deadline = deadline;
+        self.next_deadline = self.next_deadline.min(deadline);
+    }
+
+    /// Tells a thread of an event: ends its suspension, or is kept for the next. True if it was suspended.
+    #[inline]
+    pub(crate) fn post(&mut self, m: &mut M, thread: u16, what: u32) -> bool {
+        let slot = &mut self.threads[usize::from(thread)];
+        if slot.state == State::Suspended {
+            self.wake(m, thread, 0, what.into());
+            return true;
+        }
+        slot.pending |= what;
+        false
+    }
+
+    /// Ends a thread's wait with a result.
+    #[inline]
+    pub(crate) fn wake(&mut self, m: &mut M, thread: u16, status: u64, value: u64) {
+        self.leave_queue(thread);
+        m.context_result(usize::from(thread), status, value);
+        self.threads[usize::from(thread)].state = State::Ready;
+        self.ready.push_back(&mut self.threads, thread);
+    }
+
+    /// Takes a thread off the queue that its state says it is on.
+    pub(crate) fn leave_queue(&mut self, thread: u16) {
+        let threads = &mut self.threads;
+        match threads[usize::from(thread)].state {
+            State::Free | State::Running | State::Suspended => {}
+            State::Ready => self.ready.remove(threads, thread),
+            State::Receiving { port, .. } => self.ports.get_mut(port).receivers.remove(threads, thread),
+            State::Sending { port, .. } => self.ports.get_mut(port).senders.remove(threads, thread),
+            State::Console { .. } => self.typists.remove(threads, thread),
+        }
+    }
+}
+
+impl<M: Machine> Default for Kernel<M> {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,45 @@
+//! Oriel's kernel without the machine: tasks, threads, ports, messages, memory and the system calls over them.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`machine`] | the seam: what the logic here asks of the hardware, and how the binary drives a [`Kernel`] |
+//! | [`kernel`] | the kernel as a whole: boot, and who goes on after each event |
+//! | [`frames`] | physical memory |
+//! | [`space`], [`memory_object`], [`user`] | what tasks map, what they share, how the kernel touches it |
+//! | [`task`], [`thread`], [`sched`], `lifecycle` | who runs; how they begin and end |
+//! | [`port`], [`names`], `rights`, `ipc` | ports and rights, and the messages that carry them |
+//! | [`module`], [`elf`], [`cmdline`] | what the machine boots from |
+//! | [`symbols`] | the kernel's functions by name, for its panic report |
+//! | `syscall` | the system calls, a file for each family |
+//!
+//! The kernel has no heap: each kind of object is a table of fixed size, and a full table is [`abi::Error::NoResources`].
+//! No code here blocks: a thread that waits leaves behind what it waits for ([`thread::State`]), in the manner of
+//! continuations (Draves et al., 1991), and whoever ends the wait writes the result.
+
+#![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod cmdline;
+pub mod elf;
+pub mod frames;
+mod ipc;
+pub mod kernel;
+mod lifecycle;
+pub mod list;
+pub mod machine;
+pub mod memory_object;
+pub mod module;
+pub mod names;
+pub mod port;
+mod rights;
+pub mod sched;
+pub mod space;
+pub mod symbols;
+mod syscall;
+pub mod task;
+pub mod thread;
+pub mod user;
+
+pub use kernel::{Boot, BootError, Kernel};

@@ -1,0 +1,163 @@
+//! The network device: what ties a driver of [`netdev_driver`] to the kernel's system calls and to the machine's interrupts.
+//!
+//! The command line chooses the shape of the window: `pools=` and `clusters=` (of all pools together; each pool has a power
+//! of two of them, and twice as many mbufs).
+#![expect(unsafe_code, reason = "takes the ledger's static, once")]
+
+use crate::arch::global::Global;
+use crate::arch::hal::{PciHal, take_window};
+use crate::arch::machine::Pc;
+use crate::board;
+use abi::Error;
+use abi::device::{Audit, NetInfo};
+use abi::window::{Config, ConfigError, POOLS_MAX};
+use core::fmt;
+use microkernel::machine::{NetDevice, NetEvent};
+use microkernel::{Kernel, cmdline};
+use netdev_driver::device::Device;
+use netdev_driver::endpoint::Outcome;
+use netdev_driver::ledger::Ledger;
+use netdev_driver::nic::NicError;
+
+/// Pools, if the command line does not say.
+const POOLS: u64 = 2;
+/// Clusters of all pools together, if the command line does not say: four times what a receive ring takes.
+const CLUSTERS: u64 = 1024;
+/// Ticks between two looks of the watchdog.
+const WATCHDOG_TICKS: u32 = 250;
+
+/// The ledger is too large for a stack.
+static LEDGER: Global<Ledger> = Global::new(Ledger::new());
+
+/// The device.
+pub struct Net {
+    device: Device<'static, PciHal>,
+    /// The device has more to do, and will not interrupt for it.
+    again: bool,
+    ticks: u32,
+}
+
+/// Why a machine that has a network device boots without it.
+#[derive(Debug)]
+pub enum InitError {
+    /// The command line asks for a window that cannot be.
+    Config(ConfigError),
+    /// There is no memory for its rings and the window.
+    NoMemory,
+    /// The device does not answer as it should.
+    Nic(NicError),
+}
+
+impl fmt::Display for InitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(ConfigError::Pools) => write!(f, "boot: pools= must be 1 to {POOLS_MAX}"),
+            Self::Config(ConfigError::NotPowerOfTwo) => {
+                write!(f, "boot: clusters= must be at least 16 for each pool")
+            }
+            Self::Config(ConfigError::TooLarge) => {
+                write!(f, "boot: clusters= is more than a window can hold")
+            }
+            Self::NoMemory => write!(f, "boot: too little memory for the window: give QEMU more with -m"),
+            Self::Nic(error) => write!(f, "boot: net0: {error}"),
+        }
+    }
+}
+
+/// Looks for a device that a driver knows, and makes it ready to be opened. A machine may have none.
+///
+/// # Errors
+/// See [`InitError`].
+pub fn init(kernel: &mut Kernel<Pc>, machine: &mut Pc, line: &[u8]) -> Result<(), InitError> {
+    let Some((function, model)) = board::find_nic() else { return Ok(()) };
+    let config = config(line)?;
+    let layout = config.layout().map_err(InitError::Config)?;
+    let frames = kernel.frames();
+    let hal = PciHal::new(function, machine.clock, &mut machine.space, frames).ok_or(InitError::NoMemory)?;
+    let window = take_window(layout.bytes as usize, frames).ok_or(InitError::NoMemory)?;
+    // SAFETY: this function runs once, at boot, and nothing else names the static.
+    let ledger = unsafe { LEDGER.get() };
+    let device = Device::new(model, hal, window, config, ledger).map_err(InitError::Nic)?;
+    machine.net = Some(Net { device, again: false, ticks: 0 });
+    if let Some(irq) = function.irq() {
+        machine.connect_nic(irq);
+    }
+    Ok(())
+}
+
+/// The shape of the window that the command line asks for.
+fn config(line: &[u8]) -> Result<Config, InitError> {
+    let number = |key, default| match cmdline::get(line, key) {
+        // What is no number is as wrong as one that is too large.
+        Some(_) => cmdline::number(line, key).and_then(|n| u32::try_from(n).ok()).unwrap_or(u32::MAX),
+        None => default as u32,
+    };
+    let (pools, clusters) = (number("pools", POOLS), number("clusters", CLUSTERS));
+    let share = clusters.checked_div(pools).ok_or(InitError::Config(ConfigError::Pools))?;
+    let clusters_per_pool: u32 = share.checked_ilog2().map_or(0, |bits| 1 << bits);
+    Ok(Config { pools, mbufs_per_pool: clusters_per_pool.saturating_mul(2), clusters_per_pool })
+}
+
+impl Net {
+    /// Serves the device's interrupt.
+    #[inline]
+    pub fn interrupt(&mut self) -> NetEvent {
+        let outcome = self.device.interrupt();
+        self.event(outcome)
+    }
+
+    /// A tick has passed: what the device will not interrupt for.
+    #[inline]
+    pub fn tick(&mut self, now_ns: u64) -> NetEvent {
+        self.ticks += 1;
+        if self.ticks >= WATCHDOG_TICKS {
+            self.ticks = 0;
+            let outcome = self.device.watchdog(now_ns);
+            self.event(outcome)
+        } else if self.again {
+            let outcome = self.device.poll();
+            self.event(outcome)
+        } else {
+            NetEvent::default()
+        }
+    }
+
+    #[inline]
+    fn event(&mut self, outcome: Outcome) -> NetEvent {
+        self.again = outcome.again;
+        NetEvent { resume: outcome.resume, violation: outcome.misbehaviour.is_some() }
+    }
+}
+
+impl NetDevice for Net {
+    fn window(&self) -> (u64, u64) {
+        (self.device.window().phys(), u64::from(self.device.layout().bytes))
+    }
+
+    fn open(&mut self) -> Result<(), Error> {
+        self.again = false;
+        self.device.open().map_err(|_| Error::NoResources)
+    }
+
+    fn close(&mut self) {
+        self.device.close();
+    }
+
+    #[inline]
+    fn start(&mut self) -> NetEvent {
+        let outcome = self.device.start();
+        self.event(outcome)
+    }
+
+    fn info(&self) -> NetInfo {
+        self.device.info()
+    }
+
+    fn audit(&self) -> Audit {
+        self.device.audit()
+    }
+
+    fn counters(&self, counters: &mut [u64; abi::counters::COUNT]) {
+        self.device.counters(counters);
+    }
+}

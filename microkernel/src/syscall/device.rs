@@ -1,0 +1,120 @@
+//! The network device, `net0`, as the task that has it open uses it. The driver is behind [`NetDevice`].
+
+use abi::Error;
+use abi::device::{Audit, NetInfo};
+use abi::syscall::NAME_MAX;
+use abi::vm::PAGE_BYTES;
+use core::mem::offset_of;
+
+use super::{Answer, Bytes, name};
+use crate::kernel::{Device, Kernel};
+use crate::machine::{Machine, NetDevice, Outcome};
+use crate::names::Right;
+use crate::port::Kind;
+
+impl<M: Machine> Kernel<M> {
+    /// Does the name denote the device, and is it the running task that has it open?
+    #[inline]
+    fn device_named(&self, raw: u64) -> Result<(), Error> {
+        let Right::Send(port) = self.tasks[usize::from(self.current_task)].names.get(name(raw)?)? else {
+            return Err(Error::BadRight);
+        };
+        match self.ports.kind(port) {
+            Kind::Device if self.device.owner == Some(self.current_task) => Ok(()),
+            Kind::Device => Err(Error::Denied),
+            Kind::Dead => Err(Error::Dead),
+            _ => Err(Error::BadRight),
+        }
+    }
+
+    #[inline]
+    pub(super) fn device_start(&mut self, m: &mut M, device: u64) -> Answer {
+        self.device_named(device)?;
+        let Some(net) = m.net() else { return Err(Error::Dead) };
+        let event = net.start();
+        if event.resume || event.violation {
+            self.net_event(m, event);
+        }
+        Ok(if self.current.is_none() { Outcome::SWITCHED } else { Outcome::ok(0) })
+    }
+
+    pub(super) fn device_open(&mut self, m: &mut M, address: u64, length: u64) -> Answer {
+        let mut room = [0; NAME_MAX];
+        let wanted = self.copy_string(m, address, length, &mut room)?;
+        let task = self.current_task;
+        let Some(net) = m.net().filter(|_| wanted == b"net0") else { return Err(Error::NotFound) };
+        // Also while somebody still maps the window of the time before.
+        if self.device.owner.is_some() || self.memory.objects.device_in_use() {
+            return Err(Error::Exists);
+        }
+        if !self.tasks[usize::from(task)].names.has_room(1) {
+            return Err(Error::NoResources);
+        }
+        let port = self.ports.allocate(Kind::Device)?;
+        if let Err(error) = net.open() {
+            self.kill_port(m, port, 0);
+            return Err(error);
+        }
+        self.device = Device { owner: Some(task), port: Some(port), ..Device::CLOSED };
+        self.ports.get_mut(port).references += 1;
+        let name = self.insert_right(task, Right::Send(port))?;
+        Ok(Outcome::ok(name.into()))
+    }
+
+    pub(super) fn device_map(&mut self, m: &mut M, device: u64) -> Answer {
+        self.device_named(device)?;
+        let Some(net) = m.net() else { return Err(Error::Dead) };
+        let (base, bytes) = net.window();
+        let object = match self.device.object {
+            Some(object) => object,
+            None => {
+                let object = self.memory.objects.create_device(base, bytes / PAGE_BYTES)?;
+                self.device.object = Some(object);
+                object
+            }
+        };
+        self.memory.objects.retain(object)?;
+        match self.insert_right(self.current_task, Right::Memory { object, write: true }) {
+            Ok(name) => Ok(Outcome::ok(name.into())),
+            Err(error) => {
+                self.memory.objects.unretain(object);
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) fn device_info(&mut self, m: &mut M, device: u64, address: u64) -> Answer {
+        self.device_named(device)?;
+        let Some(net) = m.net() else { return Err(Error::Dead) };
+        let info = net.info();
+        let mut bytes = Bytes::<{ size_of::<NetInfo>() }>::new();
+        bytes.put(offset_of!(NetInfo, mac), &info.mac);
+        bytes.put(offset_of!(NetInfo, link_up), &info.link_up.to_le_bytes());
+        bytes.put(offset_of!(NetInfo, frame_bytes_max), &info.frame_bytes_max.to_le_bytes());
+        bytes.put(offset_of!(NetInfo, offload), &info.offload.to_le_bytes());
+        bytes.put(offset_of!(NetInfo, window_bytes), &info.window_bytes.to_le_bytes());
+        bytes.put(offset_of!(NetInfo, driver_length), &info.driver_length.to_le_bytes());
+        bytes.put(offset_of!(NetInfo, driver), &info.driver);
+        self.answer_at(m, address, &bytes.0)?;
+        Ok(Outcome::ok(0))
+    }
+
+    pub(super) fn device_bind_thread(&mut self, device: u64, thread: u64) -> Answer {
+        self.device_named(device)?;
+        self.device.thread = Some(self.thread_named(thread)?);
+        Ok(Outcome::ok(0))
+    }
+
+    pub(super) fn device_audit(&mut self, m: &mut M, device: u64, address: u64) -> Answer {
+        self.device_named(device)?;
+        let Some(net) = m.net() else { return Err(Error::Dead) };
+        let audit = net.audit();
+        let mut bytes = Bytes::<{ size_of::<Audit>() }>::new();
+        bytes.put(offset_of!(Audit, mbufs_posted), &audit.mbufs_posted.to_le_bytes());
+        bytes.put(offset_of!(Audit, mbufs_transmitting), &audit.mbufs_transmitting.to_le_bytes());
+        bytes.put(offset_of!(Audit, clusters_posted), &audit.clusters_posted.to_le_bytes());
+        bytes.put(offset_of!(Audit, clusters_transmitting), &audit.clusters_transmitting.to_le_bytes());
+        self.answer_at(m, address, &bytes.0)?;
+        Ok(Outcome::ok(0))
+    }
+}

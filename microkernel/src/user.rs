@@ -1,0 +1,77 @@
+//! The kernel's only way to a task's memory: page by page through the task's page tables, then the direct map.
+//!
+//! Nothing here can fault, whatever address a task gives, and it does not matter which address space is active. Every
+//! copy is made once; what the task changes afterwards changes nothing.
+
+use abi::Error;
+use abi::vm::PAGE_BYTES;
+
+use crate::machine::Machine;
+use crate::space::is_user_range;
+
+/// The pieces of a range, one for each page: address and bytes.
+fn pieces(address: u64, length: usize) -> impl Iterator<Item = (u64, core::ops::Range<usize>)> {
+    let mut done = 0;
+    core::iter::from_fn(move || {
+        let at = address + done as u64;
+        let bytes = (length - done).min((PAGE_BYTES - at % PAGE_BYTES) as usize);
+        let range = done..done + bytes;
+        done += bytes;
+        (bytes > 0).then_some((at, range))
+    })
+}
+
+/// Can the task read, or write, all of a range? A range of no bytes only has to be somewhere where a task can have memory.
+///
+/// # Errors
+/// [`Error::BadAddress`].
+pub fn check<M: Machine>(m: &M, space: &M::Space, address: u64, length: usize, write: bool) -> Result<(), Error> {
+    if !is_user_range(address, length as u64) {
+        return Err(Error::BadAddress);
+    }
+    if pieces(address, length).all(|(at, _)| m.translate(space, at, write).is_some()) {
+        Ok(())
+    } else {
+        Err(Error::BadAddress)
+    }
+}
+
+/// Copies from a task's memory.
+///
+/// # Errors
+/// [`Error::BadAddress`]: not all of it can be read; some of `bytes` may have been overwritten.
+pub fn copy_in<M: Machine>(m: &M, space: &M::Space, address: u64, bytes: &mut [u8]) -> Result<(), Error> {
+    if !is_user_range(address, bytes.len() as u64) {
+        return Err(Error::BadAddress);
+    }
+    for (at, range) in pieces(address, bytes.len()) {
+        let phys = m.translate(space, at, false).ok_or(Error::BadAddress)?;
+        m.copy_from_phys(phys, &mut bytes[range]);
+    }
+    Ok(())
+}
+
+/// Copies to a task's memory: all, or nothing.
+///
+/// # Errors
+/// [`Error::BadAddress`]: not all of it can be written.
+pub fn copy_out<M: Machine>(m: &mut M, space: &M::Space, address: u64, bytes: &[u8]) -> Result<(), Error> {
+    check(m, space, address, bytes.len(), true)?;
+    fill(m, space, address, bytes, true)
+}
+
+/// Copies to pages that the task itself may not be able to write: what the loader does.
+///
+/// # Errors
+/// [`Error::BadAddress`]: not all of it is mapped.
+pub fn load<M: Machine>(m: &mut M, space: &M::Space, address: u64, bytes: &[u8]) -> Result<(), Error> {
+    fill(m, space, address, bytes, false)
+}
+
+fn fill<M: Machine>(m: &mut M, space: &M::Space, address: u64, bytes: &[u8], write: bool) -> Result<(), Error> {
+    for (at, range) in pieces(address, bytes.len()) {
+        let phys = m.translate(space, at, write).ok_or(Error::BadAddress)?;
+        m.copy_to_phys(phys, &bytes[range]);
+    }
+    Ok(())
+}

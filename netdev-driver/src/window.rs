@@ -1,0 +1,110 @@
+//! The window as the kernel maps it: the only place where an offset becomes an address here, beside `mbuf`'s view.
+#![expect(unsafe_code, reason = "makes references to queues and reads frames at checked offsets of the window")]
+
+use core::{marker::PhantomData, ptr::NonNull};
+
+use abi::window::{CLUSTER_BYTES, Header, Layout, M_WANT_AT, POOL_BLOCK_BYTES, QUEUE_BLOCK_BYTES, Queue};
+use mbuf::{Geometry, POOL_CONTROL_BYTES, Places, SPACE_CONTROL_BYTES, View};
+use shmqueue::DualQueue;
+
+use crate::{demux, hal::Window};
+
+const _: () = assert!(DualQueue::BYTES <= QUEUE_BLOCK_BYTES as usize);
+const _: () = assert!(POOL_CONTROL_BYTES <= POOL_BLOCK_BYTES);
+const _: () = assert!(size_of::<Header>() as u32 <= M_WANT_AT && SPACE_CONTROL_BYTES <= 4096 - M_WANT_AT);
+
+/// What `mbuf` calls a layout. Both sides make it from the same numbers.
+#[must_use]
+pub fn geometry(layout: &Layout) -> Option<Geometry> {
+    Geometry::new(Places {
+        pools: layout.config.pools,
+        mbufs_per_pool: layout.config.mbufs_per_pool,
+        clusters_per_pool: layout.config.clusters_per_pool,
+        space_control: M_WANT_AT,
+        pool_controls: layout.pools_at,
+        reference_counts: layout.references_at,
+        mbufs: layout.mbufs_at,
+        clusters: layout.clusters_at,
+        window_bytes: layout.bytes,
+    })
+    .ok()
+}
+
+/// An open window.
+#[derive(Clone, Copy)]
+pub(crate) struct Mapped<'w> {
+    base: NonNull<u8>,
+    phys: u64,
+    bytes: u32,
+    view: View<'w>,
+}
+
+// SAFETY: the base is only read through: atomics, and volatile reads of bytes that others write anyway; nothing is bound to a thread.
+unsafe impl Send for Mapped<'_> {}
+
+impl<'w> Mapped<'w> {
+    /// Lays a window out afresh: zero, then header and free lists. `None` if it does not fit into the memory.
+    pub fn open(window: &Window, layout: &Layout, generation: u32) -> Option<Self> {
+        let geometry = geometry(layout)?;
+        if layout.bytes as usize > window.bytes() {
+            return None;
+        }
+        let base = window.base();
+        // SAFETY: `Window::new`, 1 and 3: valid for writes, and nothing of this crate refers to it, since the window is not open. What
+        // the server before has left is gone.
+        unsafe { base.write_bytes(0, layout.bytes as usize) };
+        // SAFETY: the header fits in front of m_want (asserted above), at the start of the page-aligned window.
+        unsafe { base.cast::<Header>().write_volatile(layout.header(generation)) };
+        // SAFETY: `Window::new`, 1 and 3; this crate forms no reference to bytes of mbufs or clusters.
+        let view = unsafe { View::new(base, geometry) };
+        mbuf::pool::init(&view);
+        Some(Self { base, phys: window.phys(), bytes: layout.bytes, view })
+    }
+
+    #[inline(always)]
+    pub const fn view(&self) -> &View<'w> {
+        &self.view
+    }
+
+    /// The control block of a queue.
+    pub fn queue(&self, queue: Queue) -> &'w DualQueue {
+        // SAFETY: the block lies in the second page and the third, before the pools, which the layout has in the window; it is aligned to 64, is
+        // atomics only, and zero bytes are a value.
+        unsafe { self.base.add(queue.offset() as usize).cast().as_ref() }
+    }
+
+    /// The address of an offset for the device; the ledger has found a buffer there.
+    #[inline(always)]
+    pub const fn phys(&self, offset: u32) -> u64 {
+        self.phys + offset as u64
+    }
+
+    /// The frame in the cluster at `offset`; `None` if no cluster is there.
+    #[inline(always)]
+    pub fn frame(&self, offset: u32) -> Option<Frame<'w>> {
+        // Clusters are the last array.
+        if offset > self.bytes - CLUSTER_BYTES || !offset.is_multiple_of(8) {
+            return None;
+        }
+        // SAFETY: the offset is inside the window.
+        Some(Frame { at: unsafe { self.base.add(offset as usize) }.cast(), window: PhantomData })
+    }
+}
+
+/// The head of a received frame, for a look at it.
+#[derive(Clone, Copy)]
+pub(crate) struct Frame<'w> {
+    at: NonNull<u64>,
+    window: PhantomData<&'w DualQueue>,
+}
+
+impl Frame<'_> {
+    /// The 64-bit little-endian word at byte `8 * index`.
+    #[inline(always)]
+    pub fn word(self, index: usize) -> u64 {
+        debug_assert!(index < demux::WORDS);
+        // SAFETY: 2048 bytes from an aligned address on are inside the window (`Mapped::frame`), the index is masked to them. The server can
+        // write there: a volatile load of a copy, from which nothing is concluded but about these very bytes.
+        u64::from_le(unsafe { self.at.add(index % (CLUSTER_BYTES as usize / 8)).read_volatile() })
+    }
+}

@@ -1,0 +1,232 @@
+//! A machine of arrays: memory at made-up physical addresses, and devices that check what a real one would choke on.
+#![expect(unsafe_code, reason = "stands in for the machine")]
+#![allow(dead_code, reason = "each test uses a part")]
+
+pub mod e1000;
+pub mod server;
+pub mod virtio;
+
+use std::{
+    alloc::{Layout, alloc_zeroed},
+    cell::RefCell,
+    ptr::NonNull,
+    rc::Rc,
+};
+
+use netdev_driver::hal::{DmaRegion, Hal, Registers, Window};
+
+/// A device as its registers show it.
+pub trait Model {
+    fn bar_bytes(&self, bar: u8) -> Option<u32>;
+    fn config(&self, _offset: u8) -> u32 {
+        0
+    }
+    fn read(&mut self, memory: &Memory, bar: u8, offset: u32, size: u32) -> u32;
+    fn write(&mut self, memory: &Memory, bar: u8, offset: u32, size: u32, value: u32);
+}
+
+struct Region {
+    phys: u64,
+    ptr: NonNull<u8>,
+    bytes: usize,
+}
+
+/// The memory that a device can reach. An address outside is a bus error: the test fails.
+#[derive(Default)]
+pub struct Memory {
+    regions: Vec<Region>,
+    /// The window: where received data may go, and what is sent must lie.
+    pub window: Option<(u64, u32, abi::window::Layout)>,
+}
+
+impl Memory {
+    /// Adds a region, at an address that has nothing to do with the pointer and does not fit into 32 bits.
+    pub fn add(&mut self, bytes: usize) -> (NonNull<u8>, u64) {
+        let layout = Layout::from_size_align(bytes, 4096).unwrap();
+        // SAFETY: the size is not 0. It is never freed.
+        let ptr = NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap();
+        let phys = self.regions.last().map_or(0x1_2345_6000, |r| r.phys + ((r.bytes as u64 + 0x5fff) & !0xfff));
+        self.regions.push(Region { phys, ptr, bytes });
+        (ptr, phys)
+    }
+
+    fn at(&self, phys: u64, bytes: usize) -> *mut u8 {
+        let region = self
+            .regions
+            .iter()
+            .find(|r| phys >= r.phys && phys + bytes as u64 <= r.phys + r.bytes as u64)
+            .unwrap_or_else(|| panic!("the device reaches for {phys:#x}, {bytes} bytes"));
+        // SAFETY: inside the region.
+        unsafe { region.ptr.as_ptr().add((phys - region.phys) as usize) }
+    }
+
+    pub fn read(&self, phys: u64, bytes: usize) -> Vec<u8> {
+        let at = self.at(phys, bytes);
+        // SAFETY: the region holds so many bytes.
+        (0..bytes).map(|i| unsafe { at.add(i).read_volatile() }).collect()
+    }
+
+    pub fn write(&self, phys: u64, bytes: &[u8]) {
+        let at = self.at(phys, bytes.len());
+        for (i, byte) in bytes.iter().enumerate() {
+            // SAFETY: as in `read`.
+            unsafe { at.add(i).write_volatile(*byte) };
+        }
+    }
+
+    pub fn read64(&self, phys: u64) -> u64 {
+        u64::from_le_bytes(self.read(phys, 8).try_into().unwrap())
+    }
+
+    pub fn read32(&self, phys: u64) -> u32 {
+        u32::from_le_bytes(self.read(phys, 4).try_into().unwrap())
+    }
+
+    pub fn read16(&self, phys: u64) -> u16 {
+        u16::from_le_bytes(self.read(phys, 2).try_into().unwrap())
+    }
+
+    /// A receive buffer is exactly a cluster of the window.
+    pub fn assert_cluster(&self, phys: u64) {
+        let (start, _, layout) = self.window.expect("a window");
+        let offset = phys.checked_sub(start + u64::from(layout.clusters_at)).expect("a buffer before the clusters");
+        assert!(offset.is_multiple_of(2048) && offset / 2048 < u64::from(layout.config.clusters()), "{phys:#x}");
+    }
+
+    /// Data to send lies in one cluster, or in the data of one mbuf.
+    pub fn assert_sendable(&self, phys: u64, bytes: u32) {
+        let (start, _, layout) = self.window.expect("a window");
+        let offset = phys.checked_sub(start).expect("data before the window") as u32;
+        let end = offset + bytes;
+        assert!(bytes > 0 && end <= layout.bytes, "data behind the window");
+        if offset >= layout.clusters_at {
+            assert_eq!((offset - layout.clusters_at) / 2048, (end - 1 - layout.clusters_at) / 2048, "two clusters");
+        } else {
+            assert!(offset >= layout.mbufs_at, "data in the control blocks");
+            let (first, last) = (offset - layout.mbufs_at, end - 1 - layout.mbufs_at);
+            assert!(first / 128 == last / 128 && first % 128 >= 48, "a header is sent");
+        }
+    }
+}
+
+pub struct Machine<M> {
+    pub memory: RefCell<Memory>,
+    pub model: RefCell<M>,
+    /// Register accesses, which are what costs.
+    pub accesses: RefCell<u64>,
+}
+
+pub struct FakeHal<M>(pub Rc<Machine<M>>);
+
+pub struct FakeRegisters<M>(Rc<Machine<M>>, u8, u32);
+
+impl<M: Model> FakeRegisters<M> {
+    fn read(&self, offset: u32, size: u32) -> u32 {
+        assert!(offset.is_multiple_of(size) && offset + size <= self.2, "register {offset:#x}");
+        *self.0.accesses.borrow_mut() += 1;
+        self.0.model.borrow_mut().read(&self.0.memory.borrow(), self.1, offset, size)
+    }
+
+    fn write(&self, offset: u32, size: u32, value: u32) {
+        assert!(offset.is_multiple_of(size) && offset + size <= self.2, "register {offset:#x}");
+        *self.0.accesses.borrow_mut() += 1;
+        self.0.model.borrow_mut().write(&self.0.memory.borrow(), self.1, offset, size, value);
+    }
+}
+
+// SAFETY: there is no memory behind these registers.
+unsafe impl<M: Model> Registers for FakeRegisters<M> {
+    fn len(&self) -> u32 {
+        self.2
+    }
+    fn read8(&self, offset: u32) -> u8 {
+        self.read(offset, 1) as u8
+    }
+    fn read16(&self, offset: u32) -> u16 {
+        self.read(offset, 2) as u16
+    }
+    fn read32(&self, offset: u32) -> u32 {
+        self.read(offset, 4)
+    }
+    fn write8(&self, offset: u32, value: u8) {
+        self.write(offset, 1, value.into());
+    }
+    fn write16(&self, offset: u32, value: u16) {
+        self.write(offset, 2, value.into());
+    }
+    fn write32(&self, offset: u32, value: u32) {
+        self.write(offset, 4, value);
+    }
+}
+
+// SAFETY: regions are leaked, page-aligned and zeroed; the models reach them by the addresses that `add` made up.
+unsafe impl<M: Model> Hal for FakeHal<M> {
+    type Registers = FakeRegisters<M>;
+    fn bar(&mut self, index: u8) -> Option<Self::Registers> {
+        let bytes = self.0.model.borrow().bar_bytes(index)?;
+        Some(FakeRegisters(self.0.clone(), index, bytes))
+    }
+    fn config_read32(&self, offset: u8) -> u32 {
+        self.0.model.borrow().config(offset)
+    }
+    fn dma(&mut self, bytes: usize) -> Option<DmaRegion> {
+        let (ptr, phys) = self.0.memory.borrow_mut().add(bytes);
+        // SAFETY: fresh and leaked.
+        Some(unsafe { DmaRegion::new(ptr, phys, bytes) })
+    }
+    fn delay_us(&self, _: u32) {}
+}
+
+impl<M: Model> Machine<M> {
+    pub fn new(model: M) -> Rc<Self> {
+        Rc::new(Self { memory: RefCell::default(), model: RefCell::new(model), accesses: RefCell::new(0) })
+    }
+
+    /// Memory for a window.
+    pub fn window(&self, layout: abi::window::Layout) -> (Window, NonNull<u8>) {
+        let mut memory = self.memory.borrow_mut();
+        let (base, phys) = memory.add(layout.bytes as usize);
+        memory.window = Some((phys, layout.bytes, layout));
+        // SAFETY: fresh and leaked.
+        (unsafe { Window::new(base, phys, layout.bytes as usize) }, base)
+    }
+}
+
+/// Xorshift: the same numbers in each run.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+    pub fn below(&mut self, n: u64) -> u64 {
+        (self.next() >> 11) % n
+    }
+}
+
+/// The Internet checksum of bytes (RFC 1071), the plain way.
+pub fn checksum(bytes: &[u8]) -> u16 {
+    let mut sum = 0u32;
+    for pair in bytes.chunks(2) {
+        sum += u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]));
+    }
+    while sum >> 16 != 0 {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+/// A good IPv4 frame whose payload begins with a number.
+pub fn ipv4_frame(len: usize, number: u32) -> Vec<u8> {
+    let mut frame = vec![0xa5; len.max(38)];
+    let total = (frame.len() - 14) as u16;
+    frame[12..34].copy_from_slice(&[8, 0, 0x45, 0, 0, 0, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+    frame[16..18].copy_from_slice(&total.to_be_bytes());
+    let sum = checksum(&frame[14..34]);
+    frame[24..26].copy_from_slice(&sum.to_be_bytes());
+    frame[34..38].copy_from_slice(&number.to_be_bytes());
+    frame
+}

@@ -1,0 +1,247 @@
+//! What the server itself reads of a frame: whose it is, whether its checksum is right, and, on the way out, where the checksum goes.
+//!
+//! smoltcp parses every frame again and has the last word. What is here saves it two things: the search of all sockets for
+//! each packet ([`classify`] gives the key of the [`crate::demux`] table), and the byte-pair checksum of full segments.
+
+use crate::checksum::{Sum, pseudo_header};
+
+const ETHERNET_HEADER: usize = 14;
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+const ETHERTYPE_ARP: u16 = 0x0806;
+/// IP protocol numbers.
+pub const ICMP: u8 = 1;
+/// TCP.
+pub const TCP: u8 = 6;
+/// UDP.
+pub const UDP: u8 = 17;
+/// ICMP for IPv6.
+pub const ICMPV6: u8 = 58;
+
+/// What a packet is looked up by. Our own end comes first in `ports` and last in `addresses`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Key {
+    /// Source and destination address of a received packet: IPv4 in the first word alone. Zeros for "any".
+    pub addresses: [u64; 4],
+    /// The local port in the upper half, the remote one in the lower.
+    pub ports: u32,
+    /// The protocol; [`ICMP`] also for ICMPv6.
+    pub protocol: u8,
+}
+
+impl Key {
+    /// The key of whoever takes anything that comes to a local port.
+    #[inline]
+    #[must_use]
+    pub const fn wildcard(protocol: u8, local_port: u16) -> Self {
+        Self { addresses: [0; 4], ports: (local_port as u32) << 16, protocol }
+    }
+
+    /// The wildcard that goes with this key.
+    #[inline]
+    #[must_use]
+    pub const fn any_remote(&self) -> Self {
+        Self::wildcard(self.protocol, (self.ports >> 16) as u16)
+    }
+}
+
+/// Which datagram a fragment belongs to (RFC 791, section 3.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FragmentKey {
+    /// Source and destination.
+    pub addresses: u64,
+    /// Identification and protocol.
+    pub ident: u32,
+}
+
+/// What a received frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// A TCP segment.
+    Tcp(Key),
+    /// A UDP datagram or an ICMP echo reply, whole, for the wildcard of its key.
+    Datagram(Key),
+    /// The first fragment of an IPv4 datagram, for the wildcard of its key.
+    FirstFragment(FragmentKey, Key),
+    /// A later fragment.
+    Fragment(FragmentKey),
+    /// ARP or neighbour discovery: may let sockets send that had no link address for their peer.
+    Neighbour,
+    /// Whatever else the stack answers, or not, without a socket.
+    Other,
+    /// Its transport checksum is wrong.
+    Corrupt,
+}
+
+#[inline(always)]
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+#[inline(always)]
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+/// Where the transport's part of an IP packet is.
+struct Transport<'f> {
+    addresses: [u64; 4],
+    address_bytes: &'f [u8],
+    protocol: u8,
+    bytes: &'f [u8],
+    /// Fragment offset and More Fragments bit, and Identification.
+    fragment: (u16, u16),
+}
+
+#[inline]
+fn ipv4(packet: &[u8]) -> Option<Transport<'_>> {
+    let header = packet.first_chunk::<20>()?;
+    let header_bytes = usize::from(header[0] & 15) * 4;
+    let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
+    Some(Transport {
+        addresses: [u64_at(header, 12)?, 0, 0, 0],
+        address_bytes: &header[12..20],
+        protocol: header[9],
+        bytes: packet.get(header_bytes..total)?,
+        fragment: (u16::from_be_bytes([header[6], header[7]]) & 0x3fff, u16::from_be_bytes([header[4], header[5]])),
+    })
+}
+
+#[inline]
+fn ipv6(packet: &[u8]) -> Option<Transport<'_>> {
+    let header = packet.first_chunk::<40>()?;
+    let length = usize::from(u16::from_be_bytes([header[4], header[5]]));
+    Some(Transport {
+        addresses: [u64_at(header, 8)?, u64_at(header, 16)?, u64_at(header, 24)?, u64_at(header, 32)?],
+        address_bytes: &header[8..40],
+        protocol: header[6],
+        bytes: packet.get(40..40 + length)?,
+        fragment: (0, 0),
+    })
+}
+
+/// Says what `frame` is. Checks the transport checksum unless the device has vouched for it.
+#[inline]
+#[must_use]
+pub fn classify(frame: &[u8], checksum_good: bool) -> Class {
+    classify_inner(frame, checksum_good).unwrap_or(Class::Other)
+}
+
+#[inline(always)]
+fn classify_inner(frame: &[u8], checksum_good: bool) -> Option<Class> {
+    let packet = frame.get(ETHERNET_HEADER..)?;
+    let (transport, v6) = match u16_at(frame, 12)? {
+        ETHERTYPE_IPV4 => (ipv4(packet)?, false),
+        ETHERTYPE_IPV6 => (ipv6(packet)?, true),
+        ETHERTYPE_ARP => return Some(Class::Neighbour),
+        _ => return None,
+    };
+    if transport.fragment.0 != 0 {
+        return fragment(&transport);
+    }
+    if !checksum_good && !is_intact(&transport, v6) {
+        return Some(Class::Corrupt);
+    }
+    let ports = |bytes: &[u8]| {
+        let remote_local = u32::from_be_bytes(*bytes.first_chunk()?);
+        Some(remote_local.rotate_left(16))
+    };
+    Some(match transport.protocol {
+        TCP => Class::Tcp(Key { addresses: transport.addresses, ports: ports(transport.bytes)?, protocol: TCP }),
+        UDP => Class::Datagram(Key::wildcard(UDP, (ports(transport.bytes)? >> 16) as u16)),
+        ICMP if !v6 && *transport.bytes.first()? == 0 => {
+            Class::Datagram(Key::wildcard(ICMP, u16_at(transport.bytes, 4)?))
+        }
+        ICMPV6 if v6 => match *transport.bytes.first()? {
+            129 => Class::Datagram(Key::wildcard(ICMP, u16_at(transport.bytes, 4)?)),
+            133..=137 => Class::Neighbour,
+            _ => Class::Other,
+        },
+        _ => Class::Other,
+    })
+}
+
+#[cold]
+fn fragment(transport: &Transport<'_>) -> Option<Class> {
+    let key = FragmentKey {
+        addresses: transport.addresses[0],
+        ident: u32::from(transport.fragment.1) << 8 | u32::from(transport.protocol),
+    };
+    if transport.fragment.0 & 0x1fff != 0 {
+        return Some(Class::Fragment(key));
+    }
+    let wildcard = match transport.protocol {
+        UDP => Key::wildcard(UDP, u16_at(transport.bytes, 2)?),
+        ICMP if *transport.bytes.first()? == 0 => Key::wildcard(ICMP, u16_at(transport.bytes, 4)?),
+        // TCP avoids fragments (RFC 9293, section 3.7.5); a connection that gets some anyway repeats the segment in vain.
+        _ => return Some(Class::Fragment(key)),
+    };
+    Some(Class::FirstFragment(key, wildcard))
+}
+
+#[inline(always)]
+fn is_intact(transport: &Transport<'_>, v6: bool) -> bool {
+    let with_pseudo_header = match transport.protocol {
+        TCP => true,
+        UDP if v6 => true,
+        UDP => transport.bytes.get(6..8) != Some(&[0, 0]), // no checksum (RFC 768)
+        ICMPV6 if v6 => true,
+        ICMP if !v6 => return Sum::new().add(transport.bytes).is_good(),
+        _ => return true,
+    };
+    !with_pseudo_header
+        || pseudo_header(transport.address_bytes, transport.protocol, transport.bytes.len())
+            .add(transport.bytes)
+            .is_good()
+}
+
+/// Whether a frame that [`classify`] found to be TCP asks for a new connection: SYN without ACK.
+#[must_use]
+pub fn is_syn(frame: &[u8]) -> bool {
+    let flags = || {
+        let packet = frame.get(ETHERNET_HEADER..)?;
+        let transport = match u16_at(frame, 12)? {
+            ETHERTYPE_IPV4 => ipv4(packet)?,
+            _ => ipv6(packet)?,
+        };
+        transport.bytes.get(13).copied()
+    };
+    flags().is_some_and(|flags| flags & 0x12 == 0x02)
+}
+
+/// A checksum that the device is to fill in: the sum from `start` to the frame's end goes to `start + offset`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChecksumRequest {
+    /// Where the transport header begins, from the frame's start.
+    pub start: u16,
+    /// Where the field is, from there.
+    pub offset: u16,
+}
+
+/// Where TCP has its checksum.
+const TCP_CHECKSUM_AT: usize = 16;
+
+/// Gives a finished TCP segment its checksum, or seeds the field for the device. Other frames are left as they are: the stack
+/// sums them itself, since a fragmented datagram is summed before it is cut.
+#[inline]
+pub fn finish(frame: &mut [u8], offload: bool) -> Option<ChecksumRequest> {
+    let packet = frame.get(ETHERNET_HEADER..)?;
+    let (transport, header_bytes) = match u16_at(frame, 12)? {
+        ETHERTYPE_IPV4 => (ipv4(packet)?, usize::from(packet.first()? & 15) * 4),
+        ETHERTYPE_IPV6 => (ipv6(packet)?, 40),
+        _ => return None,
+    };
+    if transport.protocol != TCP || transport.fragment.0 != 0 {
+        return None;
+    }
+    let sum = pseudo_header(transport.address_bytes, TCP, transport.bytes.len());
+    let start = ETHERNET_HEADER + header_bytes;
+    // The field itself is zero, as smoltcp leaves it.
+    let value = if offload { sum.fold() } else { !sum.add(transport.bytes).fold() };
+    let field = frame.get_mut(start + TCP_CHECKSUM_AT..)?.first_chunk_mut::<2>()?;
+    *field = value.to_ne_bytes();
+    offload.then_some(ChecksumRequest { start: start as u16, offset: TCP_CHECKSUM_AT as u16 })
+}
+
+#[cfg(test)]
+mod tests;

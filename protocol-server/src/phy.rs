@@ -1,0 +1,94 @@
+//! smoltcp's view of a [`Link`]: a device that holds at most one received frame.
+//!
+//! The received frame is borrowed where it lies, and the frame to send is written where the device takes it from: no copy in
+//! either direction.
+
+use smoltcp::{
+    phy::{Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken},
+    time::Instant,
+};
+
+use crate::{
+    frame,
+    link::{Link, LinkInfo},
+};
+
+/// What smoltcp needs to know. It sums what may be cut into fragments, which only it sees whole; TCP segments never are, and
+/// theirs is done by [`frame`] or the device.
+#[must_use]
+pub fn capabilities(info: &LinkInfo) -> DeviceCapabilities {
+    let mut checksum = ChecksumCapabilities::default();
+    checksum.tcp = Checksum::None;
+    if info.offload & abi::device::offload::RX_IPV4_HEADER != 0 {
+        checksum.ipv4 = Checksum::Tx;
+    }
+    let mut capabilities = DeviceCapabilities::default();
+    capabilities.medium = Medium::Ethernet;
+    capabilities.max_transmission_unit = info.frame_bytes_max;
+    capabilities.checksum = checksum;
+    capabilities
+}
+
+/// The device, for the time of one call of smoltcp.
+pub struct Phy<'l, L> {
+    /// The path.
+    pub link: &'l mut L,
+    /// The frame to be received, if the call is to receive one.
+    pub frame: Option<&'l [u8]>,
+    /// Counts what is sent.
+    pub sent: &'l mut u64,
+}
+
+/// The received frame.
+pub struct Rx<'f>(&'f [u8]);
+
+/// The right to send one frame.
+pub struct Tx<'l, L> {
+    link: &'l mut L,
+    sent: &'l mut u64,
+}
+
+impl<L: Link> Device for Phy<'_, L> {
+    type RxToken<'a>
+        = Rx<'a>
+    where
+        Self: 'a;
+    type TxToken<'a>
+        = Tx<'a, L>
+    where
+        Self: 'a;
+
+    #[inline]
+    fn receive(&mut self, _: Instant) -> Option<(Rx<'_>, Tx<'_, L>)> {
+        let frame = self.frame.take()?;
+        Some((Rx(frame), Tx { link: self.link, sent: self.sent }))
+    }
+
+    #[inline]
+    fn transmit(&mut self, _: Instant) -> Option<Tx<'_, L>> {
+        self.link.ready().then_some(Tx { link: self.link, sent: self.sent })
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        capabilities(self.link.info())
+    }
+}
+
+impl RxToken for Rx<'_> {
+    #[inline]
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, take: F) -> R {
+        take(self.0)
+    }
+}
+
+impl<L: Link> TxToken for Tx<'_, L> {
+    #[inline]
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, build: F) -> R {
+        let offload = self.link.info().offload & abi::device::offload::TX_CHECKSUM != 0;
+        *self.sent += 1;
+        self.link.transmit(length, |buffer| {
+            let result = build(buffer);
+            (result, frame::finish(buffer, offload))
+        })
+    }
+}

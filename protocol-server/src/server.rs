@@ -1,0 +1,250 @@
+//! The server: passes over frames and sockets, and its sleep. Requests are in [`requests`].
+
+use abi::{
+    Error,
+    socket::{ServerCounter, State},
+};
+use alloc::{boxed::Box, vec::Vec};
+use smoltcp::{time::Instant, wire::IpCidr};
+
+use crate::{
+    demux::Slot,
+    dhcp::{DHCP_SLOT, Dhcp},
+    frame::is_syn,
+    link::{Link, RxFrame},
+    socket::{Context, Protocol, Served, Socket},
+    stack::{Stack, Target},
+    status::{Counters, StatusPage},
+    system::System,
+};
+
+pub mod requests;
+
+/// Sockets of all applications together, those that still send what was written among them.
+pub const SOCKETS: usize = 128;
+/// Frames that are given back together.
+const BATCH: usize = 32;
+/// Batches of a pass: more, and acknowledgements come late.
+const BATCHES: usize = 2;
+
+/// The protocol server.
+pub struct Server<L: Link, S: System> {
+    /// smoltcp and the link.
+    pub stack: Stack<L>,
+    /// The system around.
+    pub system: S,
+    counters: Counters,
+    sockets: Vec<Option<Box<Socket<S::Memory>>>>,
+    status: StatusPage<S::Memory>,
+    /// The right to the status page's memory.
+    status_name: u32,
+    dhcp: Option<Dhcp>,
+    batch: Vec<L::Frame>,
+    next_ident: u16,
+}
+
+impl<L: Link, S: System> Server<L, S> {
+    /// A server without sockets.
+    ///
+    /// # Errors
+    /// No memory for the status page.
+    pub fn new(link: L, mut system: S, seed: u64, now: Instant) -> Result<Self, Error> {
+        let (memory, status_name) = system.shared_memory(abi::vm::PAGE_BYTES as usize)?;
+        Ok(Self {
+            stack: Stack::new(link, seed, now),
+            system,
+            counters: Counters::default(),
+            sockets: Vec::new(),
+            status: StatusPage::new(memory)?,
+            status_name,
+            dhcp: None,
+            batch: Vec::with_capacity(BATCH),
+            next_ident: seed as u16 | 1,
+        })
+    }
+
+    /// Gets the address by DHCP.
+    pub fn use_dhcp(&mut self) {
+        self.dhcp = Some(Dhcp::new(&mut self.stack));
+    }
+
+    /// Whether there is an address that others can reach, not only the link-local one.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        match self.stack.address() {
+            Some(IpCidr::Ipv4(_)) => true,
+            Some(IpCidr::Ipv6(v6)) => !v6.address().is_unicast_link_local(),
+            None => false,
+        }
+    }
+
+    /// What it has counted.
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// One pass; false if there was nothing to do.
+    pub fn pass(&mut self, now: Instant) -> bool {
+        self.stack.now = now;
+        self.counters.add(ServerCounter::Passes, 1);
+        let sent_before = self.stack.sent;
+        let mut worked = self.take_frames();
+        worked |= self.serve_sockets();
+        if let Some(dhcp) = &mut self.dhcp
+            && (dhcp.dirty || now.total_micros() >= dhcp.deadline)
+        {
+            worked = true;
+            dhcp.serve(&mut self.stack);
+        }
+        let sent = self.stack.sent - sent_before;
+        self.counters.add(ServerCounter::FramesOut, sent);
+        if sent != 0 {
+            worked = true;
+        }
+        self.stack.link.flush();
+        worked
+    }
+
+    fn take_frames(&mut self) -> bool {
+        let mut batch = core::mem::take(&mut self.batch);
+        let mut taken = 0;
+        for _ in 0..BATCHES {
+            self.stack.link.receive(&mut batch, BATCH);
+            let count = batch.len();
+            for frame in &batch {
+                self.take_frame(frame);
+            }
+            self.stack.link.release(&mut batch);
+            taken += count;
+            if count < BATCH {
+                break;
+            }
+        }
+        self.batch = batch;
+        self.counters.add(ServerCounter::FramesIn, taken as u64);
+        taken != 0
+    }
+
+    #[inline]
+    fn take_frame(&mut self, frame: &L::Frame) {
+        match self.stack.target(frame) {
+            Target::Socket(slot) => self.take_socket_frame(frame.bytes(), slot),
+            Target::Stack => self.stack.ingress_alone(frame.bytes()),
+            Target::Neighbour => {
+                self.stack.ingress_alone(frame.bytes());
+                for socket in self.sockets.iter_mut().flatten() {
+                    socket.dirty = true;
+                }
+            }
+            Target::Corrupt => self.counters.add(ServerCounter::DropBadChecksum, 1),
+        }
+    }
+
+    #[inline]
+    fn take_socket_frame(&mut self, frame: &[u8], slot: Slot) {
+        if let Some(Some(socket)) = self.sockets.get_mut(usize::from(slot)) {
+            if matches!(socket.protocol, Protocol::Listener(_)) && is_syn(frame) && !socket.has_room() {
+                self.counters.add(ServerCounter::BacklogFull, 1);
+                return;
+            }
+            socket.dirty = true;
+            self.stack.ingress(frame, &mut socket.set);
+        } else if let (DHCP_SLOT, Some(dhcp)) = (slot, &mut self.dhcp) {
+            dhcp.ingress(&mut self.stack, frame);
+        }
+    }
+
+    fn serve_sockets(&mut self) -> bool {
+        let now = self.stack.now.total_micros();
+        let mut worked = false;
+        for slot in 0..self.sockets.len() {
+            let Some(Some(socket)) = self.sockets.get_mut(slot) else { continue };
+            if !socket.has_work(now) {
+                continue;
+            }
+            worked = true;
+            let mut context =
+                Context { stack: &mut self.stack, system: &mut self.system, counters: &mut self.counters };
+            if socket.serve(&mut context) == Served::Gone {
+                self.remove(slot as Slot);
+            }
+        }
+        worked
+    }
+
+    /// Forgets a socket; its memory goes back.
+    fn remove(&mut self, slot: Slot) {
+        self.stack.demux.remove(slot);
+        if let Some(place) = self.sockets.get_mut(usize::from(slot)) {
+            *place = None;
+        }
+        while let Some(None) = self.sockets.last() {
+            self.sockets.pop(); // passes look at no more slots than are in use
+        }
+    }
+
+    /// Announces that the server is about to sleep, and looks again.
+    ///
+    /// `Some`: sleep until that time, in microseconds, or until resumed; then [`wake`](Self::wake). `None`: there is work, and it is
+    /// awake.
+    pub fn prepare_sleep(&mut self) -> Option<i64> {
+        self.publish_counters();
+        self.stack.link.announce_idle();
+        self.status.wait_word().announce();
+        // One fence for both: pairs with the interrupt handler's before it looks whether we are idle, and with each
+        // application's before it loads our wait word.
+        shmqueue::sync::full_fence();
+        let now = self.stack.now.total_micros();
+        let mut deadline = self.dhcp.as_ref().map_or(i64::MAX, |dhcp| dhcp.deadline);
+        let mut work = self.stack.link.has_frames();
+        for socket in self.sockets.iter().flatten() {
+            work |= socket.has_work(now);
+            deadline = deadline.min(socket.deadline);
+        }
+        if work || deadline <= now {
+            self.wake();
+            return None;
+        }
+        self.counters.add(ServerCounter::Sleeps, 1);
+        Some(deadline)
+    }
+
+    /// The server goes on after a sleep.
+    pub fn wake(&mut self) {
+        self.status.wait_word().finish();
+        self.stack.link.clear_idle();
+    }
+
+    fn publish_counters(&mut self) {
+        let open = self.sockets.iter().flatten().filter(|socket| socket.owner != 0).count();
+        self.counters.set(ServerCounter::Sockets, open as u64);
+        self.counters.set(ServerCounter::NoBuffer, self.stack.link.no_buffer());
+        self.status.publish(&self.counters);
+    }
+
+    /// A thread has died: its sockets are closed.
+    pub fn thread_died(&mut self, thread: u32) {
+        let now = self.stack.now.total_micros();
+        for socket in self.sockets.iter_mut().flatten().filter(|socket| socket.thread == thread && thread != 0) {
+            socket.close(&mut self.system, now);
+        }
+    }
+
+    /// A slot for a new socket. When all are taken, a connection that only waits for its last packets to die out makes room
+    /// (RFC 9293, section 3.10.8: TIME-WAIT).
+    fn free_slot(&mut self) -> Result<Slot, Error> {
+        if let Some(free) = self.sockets.iter().position(Option::is_none) {
+            return Ok(free as Slot);
+        }
+        if self.sockets.len() < SOCKETS {
+            self.sockets.push(None);
+            return Ok(self.sockets.len() as Slot - 1);
+        }
+        let finished = |socket: &Socket<S::Memory>| socket.owner == 0 && socket.state() == State::Finished;
+        let victim = self.sockets.iter().position(|socket| socket.as_ref().is_some_and(|socket| finished(socket)));
+        let victim = victim.ok_or(Error::NoResources)? as Slot;
+        self.stack.demux.remove(victim);
+        self.sockets[usize::from(victim)] = None;
+        Ok(victim)
+    }
+}

@@ -1,0 +1,142 @@
+//! Listening sockets: as many smoltcp sockets in LISTEN as the backlog says, since smoltcp has no backlog of its own.
+//!
+//! A SYN takes one of them out of LISTEN. When it has become a connection it waits in `ready` for `Accept`, which moves it to a
+//! socket of its own and puts a fresh one in its place. A SYN that finds none in LISTEN is dropped, as BSD does: the other end
+//! tries again, and may find room.
+
+use abi::{
+    Error,
+    socket::{BACKLOG_MAX, Page, State, wait_for},
+};
+use alloc::vec::Vec;
+use smoltcp::{
+    iface::{SocketHandle, SocketSet},
+    socket::{Socket as Any, tcp},
+    time::Duration,
+};
+
+use super::{Context, Protocol, Served, Socket, tcp::new_socket};
+use crate::{link::Link, system::SharedMemory};
+
+/// How long a connection may stay half open.
+const HALF_OPEN_LIMIT: Duration = Duration::from_secs(30);
+
+/// What a listening socket has beside its smoltcp sockets.
+pub struct Listener {
+    handles: Vec<SocketHandle>,
+    /// Connections that wait to be accepted, the oldest first.
+    ready: Vec<SocketHandle>,
+    shown: u32,
+}
+
+impl<M: SharedMemory> Socket<M> {
+    /// Makes it a listening socket.
+    ///
+    /// # Errors
+    /// It is no TCP socket, has no local port, or is in use.
+    pub fn listen(&mut self, backlog: u32) -> Result<(), Error> {
+        if !(1..=BACKLOG_MAX).contains(&backlog) {
+            return Err(Error::BadArgument);
+        }
+        if !matches!(self.protocol, Protocol::Tcp(_)) || self.state() != State::Closed || self.local.port == 0 {
+            return Err(Error::BadArgument);
+        }
+        self.set = SocketSet::new(Vec::with_capacity(backlog as usize));
+        let mut handles = Vec::with_capacity(backlog as usize);
+        for _ in 0..backlog {
+            handles.push(self.set.add(listening(self.local)?));
+        }
+        self.protocol =
+            Protocol::Listener(Listener { handles, ready: Vec::with_capacity(backlog as usize), shown: 0 });
+        self.dirty = true;
+        self.set_state(State::Listening, None);
+        Ok(())
+    }
+
+    /// Whether a new connection would find a socket in LISTEN.
+    pub fn has_room(&self) -> bool {
+        self.set.iter().any(|(_, socket)| matches!(socket, Any::Tcp(tcp) if tcp.is_listening()))
+    }
+
+    /// Whether a connection waits to be accepted.
+    pub const fn has_ready(&self) -> bool {
+        matches!(&self.protocol, Protocol::Listener(listener) if !listener.ready.is_empty())
+    }
+
+    /// The next connection that waits, with a fresh socket in its place.
+    ///
+    /// # Errors
+    /// `WouldBlock` if none waits, `BadArgument` for a socket that does not listen.
+    pub fn take_ready(&mut self) -> Result<tcp::Socket<'static>, Error> {
+        let local = self.local;
+        let Protocol::Listener(listener) = &mut self.protocol else { return Err(Error::BadArgument) };
+        if listener.ready.is_empty() {
+            return Err(Error::WouldBlock);
+        }
+        let fresh = listening(local)?;
+        let handle = listener.ready.remove(0);
+        let Any::Tcp(mut connection) = self.set.remove(handle) else { return Err(Error::BadArgument) };
+        connection.set_timeout(None);
+        let new = self.set.add(fresh);
+        for known in listener.handles.iter_mut().filter(|known| **known == handle) {
+            *known = new;
+        }
+        self.dirty = true;
+        Ok(connection)
+    }
+
+    pub(super) fn serve_listener<L: Link, S>(&mut self, context: &mut Context<'_, L, S>) -> Served {
+        if self.owner == 0 {
+            return self.stop_listening(context);
+        }
+        let local = self.local;
+        let Protocol::Listener(listener) = &mut self.protocol else { return Served::Open };
+        let before = listener.ready.len();
+        for &handle in &listener.handles {
+            let socket = self.set.get_mut::<tcp::Socket>(handle);
+            let waits = listener.ready.contains(&handle);
+            match socket.state() {
+                tcp::State::SynReceived if socket.timeout().is_none() => socket.set_timeout(Some(HALF_OPEN_LIMIT)),
+                tcp::State::Established | tcp::State::CloseWait if !waits => {
+                    socket.set_timeout(None);
+                    listener.ready.push(handle);
+                }
+                // Reset or given up before anyone accepted it.
+                tcp::State::Closed => {
+                    listener.ready.retain(|&ready| ready != handle);
+                    if socket.remote_endpoint().is_none() {
+                        let _ = socket.listen(local); // it is closed and has a port
+                    }
+                }
+                _ => {}
+            }
+        }
+        let arrived = listener.ready.len() > before;
+        let ready = listener.ready.len() as u32;
+        if ready != listener.shown {
+            listener.shown = ready;
+            if let Some(page) = &self.page {
+                page.set(Page::ACCEPT_READY_AT, ready);
+            }
+        }
+        if arrived {
+            self.events |= wait_for::STATE | wait_for::READ;
+        }
+        context.stack.egress(&mut self.set);
+        self.deadline = context.stack.deadline(&self.set);
+        Served::Open
+    }
+
+    /// Resets what nobody accepted.
+    fn stop_listening<L: Link, S>(&mut self, context: &mut Context<'_, L, S>) -> Served {
+        self.abort();
+        context.stack.egress(&mut self.set);
+        Served::Gone
+    }
+}
+
+fn listening(local: smoltcp::wire::IpListenEndpoint) -> Result<tcp::Socket<'static>, Error> {
+    let mut socket = new_socket();
+    socket.listen(local).map_err(|_| Error::BadArgument)?;
+    Ok(socket)
+}

@@ -1,0 +1,188 @@
+//! smoltcp's interface with its link: takes packets in, lets sockets send, knows our addresses.
+//!
+//! Every socket of ours is a [`SocketSet`] of one (a listener: of its backlog). smoltcp asks all sockets of a set about each
+//! packet and each turn to send; with sets of one the cost of a packet does not grow with the number of sockets.
+
+use alloc::{boxed::Box, vec::Vec};
+
+use smoltcp::{
+    iface::{Config, Interface, PollResult, SocketSet},
+    time::Instant,
+    wire::{EthernetAddress, HardwareAddress, IpCidr, Ipv4Address, Ipv4Cidr, Ipv6Address, Ipv6Cidr},
+};
+
+use crate::{
+    demux::{Demux, NO_SLOT, Slot},
+    frame::{Class, classify},
+    link::{Link, RxFrame},
+    phy::{Phy, capabilities},
+};
+
+/// The first of the ports that the server chooses from (RFC 6335, section 6).
+const EPHEMERAL_MIN: u16 = 49152;
+
+/// Where a received frame has to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// To the socket in this slot.
+    Socket(Slot),
+    /// To the stack itself.
+    Stack,
+    /// To the stack itself, and then sockets that wait for a link address may go on.
+    Neighbour,
+    /// Nowhere: its checksum is wrong.
+    Corrupt,
+}
+
+/// The interface, the link under it and the table above it.
+pub struct Stack<L: Link> {
+    /// Boxed: it holds the buffers of a fragmented datagram, and would otherwise move across the stack.
+    interface: Box<Interface>,
+    /// The path.
+    pub link: L,
+    /// Which socket a packet belongs to.
+    pub demux: Demux,
+    /// No sockets at all, for what concerns none.
+    nobody: SocketSet<'static>,
+    /// The time of this pass.
+    pub now: Instant,
+    /// Frames handed to the link since the start.
+    pub sent: u64,
+    next_port: u16,
+}
+
+impl<L: Link> Stack<L> {
+    /// A stack without addresses but the link-local one of IPv6 (RFC 4291, appendix A).
+    pub fn new(mut link: L, seed: u64, now: Instant) -> Self {
+        let mac = link.info().mac;
+        let mut config = Config::new(HardwareAddress::Ethernet(EthernetAddress(mac)));
+        config.random_seed = seed;
+        let mut sent = 0;
+        let mut phy = Phy { link: &mut link, frame: None, sent: &mut sent };
+        let mut interface = Box::new(Interface::new(config, &mut phy, now));
+        interface.update_ip_addrs(|addresses| {
+            let _ = addresses.push(IpCidr::Ipv6(Ipv6Cidr::new(link_local(mac), 64))); // room for 4
+        });
+        let spread = u16::MAX - EPHEMERAL_MIN;
+        let next_port = EPHEMERAL_MIN + (seed >> 32) as u16 % spread;
+        let nobody = SocketSet::new(Vec::new());
+        Self { interface, link, demux: Demux::new(), nobody, now, sent, next_port }
+    }
+
+    /// smoltcp's interface, for what sockets need of it.
+    pub fn interface(&mut self) -> &mut Interface {
+        &mut self.interface
+    }
+
+    /// Sets the IPv4 address and the gateway, in place of those before.
+    pub fn set_ipv4(&mut self, address: Option<Ipv4Cidr>, gateway: Option<Ipv4Address>) {
+        self.interface.update_ip_addrs(|addresses| {
+            addresses.retain(|old| !matches!(old, IpCidr::Ipv4(_)));
+            if let Some(address) = address {
+                let _ = addresses.push(IpCidr::Ipv4(address)); // room for 4
+            }
+        });
+        let routes = self.interface.routes_mut();
+        routes.remove_default_ipv4_route();
+        if let Some(gateway) = gateway {
+            let _ = routes.add_default_ipv4_route(gateway); // room for 4
+        }
+    }
+
+    /// Adds an IPv6 address.
+    pub fn add_ipv6(&mut self, address: Ipv6Cidr) {
+        self.interface.update_ip_addrs(|addresses| {
+            let _ = addresses.push(IpCidr::Ipv6(address)); // room for 4
+        });
+    }
+
+    /// The address to show: IPv4 if there is one.
+    #[must_use]
+    pub fn address(&self) -> Option<IpCidr> {
+        let addresses = self.interface.ip_addrs();
+        addresses.iter().find(|a| matches!(a, IpCidr::Ipv4(_))).or(addresses.first()).copied()
+    }
+
+    /// A port that `taken` does not know.
+    pub fn ephemeral_port(&mut self, taken: impl Fn(u16) -> bool) -> Option<u16> {
+        for _ in EPHEMERAL_MIN..=u16::MAX {
+            let port = self.next_port;
+            self.next_port = if port == u16::MAX { EPHEMERAL_MIN } else { port + 1 };
+            if !taken(port) {
+                return Some(port);
+            }
+        }
+        None
+    }
+
+    /// Whose a frame is.
+    #[inline]
+    pub fn target(&mut self, frame: &L::Frame) -> Target {
+        let slot = match classify(frame.bytes(), frame.checksum_good()) {
+            Class::Tcp(key) => self.demux.segment(&key),
+            Class::Datagram(key) => self.demux.find(&key),
+            Class::FirstFragment(fragment, key) => {
+                let slot = self.demux.find(&key);
+                self.demux.remember_fragment(fragment, slot);
+                slot
+            }
+            Class::Fragment(fragment) => self.demux.fragment(&fragment),
+            Class::Neighbour => return Target::Neighbour,
+            Class::Other => NO_SLOT,
+            Class::Corrupt => return Target::Corrupt,
+        };
+        if slot == NO_SLOT { Target::Stack } else { Target::Socket(slot) }
+    }
+
+    /// Hands a frame to one set of sockets.
+    #[inline]
+    pub fn ingress(&mut self, frame: &[u8], set: &mut SocketSet<'_>) {
+        let mut phy = Phy { link: &mut self.link, frame: Some(frame), sent: &mut self.sent };
+        self.interface.poll_ingress_single(self.now, &mut phy, set);
+    }
+
+    /// Hands a frame to the stack, for no socket; an answer may be a fragmented one.
+    pub fn ingress_alone(&mut self, frame: &[u8]) {
+        let mut phy = Phy { link: &mut self.link, frame: Some(frame), sent: &mut self.sent };
+        self.interface.poll_ingress_single(self.now, &mut phy, &mut self.nobody);
+        self.send_fragments();
+    }
+
+    /// Lets a set send all that it can; whether it sent something.
+    #[inline]
+    pub fn egress(&mut self, set: &mut SocketSet<'_>) -> bool {
+        let before = self.sent;
+        loop {
+            let mut phy = Phy { link: &mut self.link, frame: None, sent: &mut self.sent };
+            if self.interface.poll_egress(self.now, &mut phy, set) == PollResult::None {
+                break;
+            }
+        }
+        self.sent != before
+    }
+
+    /// Sends what is left of a fragmented datagram: smoltcp keeps one at a time, and the next one would overwrite it.
+    pub fn send_fragments(&mut self) {
+        // With no sockets the only reason to be polled at once is the fragmenter. The bound is a link that takes no more.
+        while self.link.ready() && self.interface.poll_at(self.now, &self.nobody).is_some() {
+            let mut phy = Phy { link: &mut self.link, frame: None, sent: &mut self.sent };
+            self.interface.poll_egress(self.now, &mut phy, &mut self.nobody);
+        }
+    }
+
+    /// When a set wants its next turn to send, in microseconds; `i64::MAX` for never. One that cannot send now (no buffers, say) tries
+    /// again a millisecond later.
+    #[inline]
+    pub fn deadline(&mut self, set: &SocketSet<'_>) -> i64 {
+        match self.interface.poll_at(self.now, set) {
+            None => i64::MAX,
+            Some(at) => at.total_micros().max(self.now.total_micros() + 1000),
+        }
+    }
+}
+
+/// The link-local address of a station, from its EUI-64 (RFC 4291, appendix A).
+fn link_local(mac: [u8; 6]) -> Ipv6Address {
+    let [a, b, c, d, e, f] = mac;
+    Ipv6Address::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
+}

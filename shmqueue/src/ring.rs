@@ -1,0 +1,190 @@
+//! Lamport's ring of items: one producer, one consumer; neither ever waits or finds a lock.
+//!
+//! The second kind of queue beside [`crate::dual`]. It needs no mutex, and each point at which an end could die leaves it whole.
+//! What it cannot do: lists without a bound, and items taken back from the middle.
+//!
+//! # Ordering
+//! Release of `tail` in `push` pairs with Acquire in `pop`: the slot is filled before it is said to be. Release of `head` in `pop` pairs with
+//! Acquire in `push`: the slot was read before it is filled again. Idle and wake-up are as in [`crate::dual`]: FENCE after the push and
+//! before the condition; FENCE after the condition and before the second look.
+
+use crate::{
+    links::{Item, PeerMisbehaviour},
+    sync::{
+        AtomicU32,
+        Ordering::{Acquire, Relaxed, Release},
+        full_fence,
+    },
+};
+
+#[repr(C, align(64))]
+#[derive(Default)]
+struct Line(AtomicU32);
+
+/// A ring of `N` items in shared memory; `N` is a power of two. Zero bytes are an empty ring whose consumer is not idle.
+#[repr(C, align(64))]
+pub struct Ring<const N: usize> {
+    /// Where the producer writes next; written by the producer.
+    tail: Line,
+    /// Where the consumer reads next; written by the consumer.
+    head: Line,
+    /// The consumer is idle; written by the consumer.
+    condition: Line,
+    slots: [AtomicU32; N],
+    /// Lets loom see that a slot is not filled while it is read.
+    #[cfg(loom)]
+    shadow: [loom::cell::UnsafeCell<()>; N],
+}
+
+impl<const N: usize> Ring<N> {
+    const MASK: u32 = {
+        assert!(N.is_power_of_two() && N <= 1 << 31, "a ring's capacity is a power of two");
+        N as u32 - 1
+    };
+
+    /// An empty ring.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            tail: Line::default(),
+            head: Line::default(),
+            condition: Line::default(),
+            slots: core::array::from_fn(|_| AtomicU32::new(0)),
+            #[cfg(loom)]
+            shadow: core::array::from_fn(|_| loom::cell::UnsafeCell::new(())),
+        }
+    }
+
+    #[inline(always)]
+    fn slot(&self, position: u32) -> &AtomicU32 {
+        &self.slots[(position & Self::MASK) as usize]
+    }
+}
+
+impl<const N: usize> Default for Ring<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Why an item was not pushed. The caller still owns it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PushError {
+    /// `N` items are in the ring.
+    Full,
+    /// The consumer's index cannot be.
+    Peer(PeerMisbehaviour),
+}
+
+/// The end that pushes; one per ring, made while it is new.
+pub struct RingProducer<'q, const N: usize> {
+    ring: &'q Ring<N>,
+    tail: u32,
+    head_seen: u32,
+}
+
+impl<'q, const N: usize> RingProducer<'q, N> {
+    /// The producer of the new `ring`.
+    #[must_use]
+    pub const fn new(ring: &'q Ring<N>) -> Self {
+        Self { ring, tail: 0, head_seen: 0 }
+    }
+
+    /// Pushes `item`. After the last push of a burst, ask [`consumer_idle`](Self::consumer_idle).
+    ///
+    /// # Errors
+    /// The item stays the caller's; see [`PushError`].
+    #[inline]
+    pub fn push(&mut self, item: Item) -> Result<(), PushError> {
+        if self.tail.wrapping_sub(self.head_seen) == N as u32 {
+            let head = self.ring.head.0.load(Acquire); // pairs with `RingConsumer::pop`
+            if self.tail.wrapping_sub(head) > N as u32 {
+                return Err(PushError::Peer(PeerMisbehaviour::Index(head)));
+            }
+            self.head_seen = head;
+            if self.tail.wrapping_sub(head) == N as u32 {
+                return Err(PushError::Full);
+            }
+        }
+        #[cfg(loom)]
+        self.ring.shadow[(self.tail & Ring::<N>::MASK) as usize].with_mut(|_| ());
+        self.ring.slot(self.tail).store(item.get(), Relaxed);
+        self.tail = self.tail.wrapping_add(1);
+        self.ring.tail.0.store(self.tail, Release); // pairs with `RingConsumer::pop`
+        Ok(())
+    }
+
+    /// FENCE, then the condition: whether the consumer has to be woken. Once per burst, after its last push.
+    #[inline]
+    #[must_use = "an idle consumer that is not woken leaves the items in the ring"]
+    pub fn consumer_idle(&self) -> bool {
+        full_fence(); // pairs with the one in `RingConsumer::set_idle`
+        self.ring.condition.0.load(Relaxed) != 0
+    }
+}
+
+/// The end that pops; one per ring, made while it is new.
+///
+/// ```
+/// use shmqueue::{Item, ring::{Ring, RingConsumer, RingProducer}};
+/// let ring = Ring::<4>::new();
+/// let (mut producer, mut consumer) = (RingProducer::new(&ring), RingConsumer::new(&ring));
+/// producer.push(Item::new(640).unwrap()).unwrap();
+/// assert_eq!(consumer.pop()?, Item::new(640));
+/// assert_eq!(consumer.pop()?, None);
+/// # Ok::<(), shmqueue::PeerMisbehaviour>(())
+/// ```
+pub struct RingConsumer<'q, const N: usize> {
+    ring: &'q Ring<N>,
+    head: u32,
+    tail_seen: u32,
+}
+
+impl<'q, const N: usize> RingConsumer<'q, N> {
+    /// The consumer of the new `ring`.
+    #[must_use]
+    pub const fn new(ring: &'q Ring<N>) -> Self {
+        Self { ring, head: 0, tail_seen: 0 }
+    }
+
+    /// The next item, in the order of the pushes.
+    ///
+    /// # Errors
+    /// The producer's index cannot be, or a slot that it says is filled holds 0.
+    #[inline]
+    pub fn pop(&mut self) -> Result<Option<Item>, PeerMisbehaviour> {
+        if self.tail_seen == self.head {
+            let tail = self.ring.tail.0.load(Acquire); // pairs with `RingProducer::push`
+            if tail.wrapping_sub(self.head) > N as u32 {
+                return Err(PeerMisbehaviour::Index(tail));
+            }
+            self.tail_seen = tail;
+            if tail == self.head {
+                return Ok(None);
+            }
+        }
+        #[cfg(loom)]
+        self.ring.shadow[(self.head & Ring::<N>::MASK) as usize].with(|_| ());
+        let item =
+            Item::new(self.ring.slot(self.head).load(Relaxed)).ok_or(PeerMisbehaviour::NotAnItem(0))?;
+        self.head = self.head.wrapping_add(1);
+        self.ring.head.0.store(self.head, Release); // pairs with `RingProducer::push`
+        Ok(Some(item))
+    }
+
+    /// Declares the consumer idle: condition, FENCE. Then pop once more, and wait only if there is still nothing.
+    #[inline]
+    pub fn set_idle(&mut self) {
+        self.ring.condition.0.store(1, Release);
+        full_fence(); // pairs with the one in `RingProducer::consumer_idle`
+    }
+
+    /// The consumer works again.
+    #[inline]
+    pub fn clear_idle(&mut self) {
+        self.ring.condition.0.store(0, Release);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;

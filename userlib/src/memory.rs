@@ -1,0 +1,140 @@
+//! Memory: mappings of this task, and memory objects that tasks share.
+#![expect(unsafe_code, reason = "system calls, and pointers into mappings")]
+
+use core::ptr::NonNull;
+
+use abi::{
+    Error,
+    syscall::Syscall,
+    vm::{PAGE_BYTES, PROT_READ, PROT_WRITE},
+};
+
+use crate::{port::Right, raw};
+
+/// Pages mapped into this task, until it is dropped.
+///
+/// It hands out no references: what is mapped may be shared with a task that writes it.
+#[derive(Debug)]
+pub struct Mapping {
+    base: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: a mapping belongs to the task, not to a thread, and gives no access but by raw pointers.
+unsafe impl Send for Mapping {}
+// SAFETY: as above; all methods are reads of private fields.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Zeroed memory of its own, for reading and writing.
+    ///
+    /// # Errors
+    /// [`Error::NoResources`]; [`Error::BadArgument`] for a length of 0.
+    pub fn allocate(len: usize) -> Result<Self, Error> {
+        let len = len.next_multiple_of(PAGE_BYTES as usize);
+        // SAFETY: a new mapping overlaps nothing that the task has.
+        let address = unsafe { raw::call(Syscall::VmAllocate, [len as u64, PROT_READ | PROT_WRITE]) }?;
+        Self::at(address, len)
+    }
+
+    fn at(address: u64, len: usize) -> Result<Self, Error> {
+        let base = NonNull::new(core::ptr::with_exposed_provenance_mut(address as usize));
+        Ok(Self { base: base.ok_or(Error::PeerMisbehaviour)?, len })
+    }
+
+    /// Where it begins.
+    #[inline]
+    #[must_use]
+    pub const fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    /// Where it begins, as a number.
+    #[must_use]
+    pub fn address(&self) -> u64 {
+        self.base.as_ptr().expose_provenance() as u64
+    }
+
+    /// Its length in bytes.
+    #[inline]
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Never: a mapping has at least a page.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: who made pointers into it promised not to use them any longer than it lives.
+        let _ = unsafe { raw::call(Syscall::VmDeallocate, [self.address(), self.len as u64]) };
+    }
+}
+
+/// A memory object: zeroed, wired pages that tasks can share.
+#[derive(Debug)]
+pub struct MemoryObject(Right);
+
+impl MemoryObject {
+    /// A new one.
+    ///
+    /// # Errors
+    /// [`Error::NoResources`]; [`Error::BadArgument`] for a length of 0.
+    pub fn create(len: usize) -> Result<Self, Error> {
+        // SAFETY: touches no memory of this task.
+        unsafe { raw::call(Syscall::MemoryObjectCreate, [len as u64]) }.and_then(Right::from_value).map(Self)
+    }
+
+    /// Believes that a right denotes one; a call refuses it later if not.
+    #[must_use]
+    pub const fn new(right: Right) -> Self {
+        Self(right)
+    }
+
+    /// The name.
+    #[must_use]
+    pub const fn name(&self) -> u32 {
+        self.0.name()
+    }
+
+    /// As a right of some kind, to be sent.
+    #[must_use]
+    pub fn into_right(self) -> Right {
+        self.0
+    }
+
+    /// Maps `len` bytes from `offset` on, with protections of [`abi::vm`].
+    ///
+    /// # Errors
+    /// [`Error::BadArgument`] outside of the object, [`Error::Denied`] for writing through a read-only right, [`Error::NoResources`].
+    pub fn map(&self, offset: u64, len: usize, prot: u64) -> Result<Mapping, Error> {
+        let len = len.next_multiple_of(PAGE_BYTES as usize);
+        // SAFETY: a new mapping overlaps nothing that the task has.
+        let address = unsafe { raw::call(Syscall::VmMap, [self.name().into(), offset, len as u64, prot]) }?;
+        Mapping::at(address, len)
+    }
+
+    /// Maps `len` bytes from the start for reading and writing.
+    ///
+    /// # Errors
+    /// As for [`map`](Self::map).
+    pub fn map_shared(&self, len: usize) -> Result<Mapping, Error> {
+        self.map(0, len, PROT_READ | PROT_WRITE)
+    }
+
+    /// A right to the same object that maps for reading only.
+    ///
+    /// # Errors
+    /// [`Error::NoResources`].
+    pub fn read_only(&self) -> Result<Self, Error> {
+        // SAFETY: touches no memory of this task.
+        unsafe { raw::call(Syscall::MemoryObjectReadOnly, [self.name().into()]) }
+            .and_then(Right::from_value)
+            .map(Self)
+    }
+}

@@ -1,0 +1,213 @@
+//! A socket's shared page: words by name, each with one writer, and the two byte rings.
+//!
+//! Nothing here believes the server but in what decides about memory safety: the size of the mapping is the kernel's word, and
+//! the rings' sizes are read once and checked against it.
+#![expect(unsafe_code, reason = "words of a page that the server writes too")]
+
+use core::{
+    ptr::NonNull,
+    sync::atomic::{
+        AtomicU32,
+        Ordering::{Acquire, Relaxed, Release},
+    },
+};
+
+use abi::{
+    Error, info,
+    socket::{Endpoint, MAGIC, Page as At, State},
+};
+use shmqueue::{
+    WaitWord,
+    bytes::{Consumer, Control, Producer},
+};
+
+use super::address;
+
+/// A view of the page. The memory outlives it: see [`Page::new`].
+#[derive(Clone, Copy, Debug)]
+pub struct Page {
+    base: NonNull<u8>,
+    rx_bytes: u32,
+    tx_bytes: u32,
+}
+
+// SAFETY: all accesses are atomic, or go through the one producer and the one consumer of `ends`.
+unsafe impl Send for Page {}
+
+impl Page {
+    /// A view of a socket's memory object.
+    ///
+    /// # Safety
+    /// 1. `len` bytes from `base` on are mapped for reading and writing for as long as this or a copy of it, or an end of
+    ///    [`ends`](Self::ends), is in use; `base` is aligned to a page.
+    /// 2. This program forms no reference to the rings' bytes.
+    ///
+    /// # Errors
+    /// [`Error::PeerMisbehaviour`] where the head does not fit the mapping.
+    pub unsafe fn new(base: NonNull<u8>, len: usize) -> Result<Self, Error> {
+        if len < At::RINGS_AT {
+            return Err(Error::PeerMisbehaviour);
+        }
+        let it = Self { base, rx_bytes: 0, tx_bytes: 0 };
+        let [magic, version, rx_bytes, tx_bytes] =
+            [At::MAGIC_AT, At::VERSION_AT, At::RX_BYTES_AT, At::TX_BYTES_AT]
+                .map(|at| it.word(at).load(Acquire));
+        let fits = |bytes: u32| bytes.is_power_of_two() && (256..=1 << 28).contains(&bytes);
+        if magic != MAGIC
+            || version != info::VERSION
+            || !fits(rx_bytes)
+            || !fits(tx_bytes)
+            || At::bytes(rx_bytes as usize, tx_bytes as usize) > len
+        {
+            return Err(Error::PeerMisbehaviour);
+        }
+        Ok(Self { base, rx_bytes, tx_bytes })
+    }
+
+    /// The application's ends of the rings.
+    ///
+    /// # Safety
+    /// Called once for each new page: there is one consumer and one producer here.
+    #[must_use]
+    pub unsafe fn ends(&self) -> (Consumer<'static>, Producer<'static>) {
+        let data = self.base.as_ptr().wrapping_add(At::RINGS_AT);
+        // SAFETY: `new` checked that both rings lie in the mapping, and its caller keeps that mapped and unreferenced.
+        unsafe {
+            (
+                Consumer::new(self.control(At::RX_RING_AT), data, self.rx_bytes),
+                Producer::new(
+                    self.control(At::TX_RING_AT),
+                    data.wrapping_add(self.rx_bytes as usize),
+                    self.tx_bytes,
+                ),
+            )
+        }
+    }
+
+    #[inline]
+    fn word(&self, at: usize) -> &'static AtomicU32 {
+        // SAFETY: `at` is a multiple of 4 within the first page, which the caller of `new` keeps mapped for as long as anything here is
+        // used; the server writes it by atomic stores.
+        unsafe { self.base.add(at).cast().as_ref() }
+    }
+
+    #[inline]
+    fn control(&self, at: usize) -> &'static Control {
+        // SAFETY: as for `word`: two atomic words, in lines of their own, for which any bytes will do.
+        unsafe { self.base.add(at).cast().as_ref() }
+    }
+
+    /// Capacity of the receive ring.
+    #[inline]
+    #[must_use]
+    pub const fn rx_bytes(&self) -> u32 {
+        self.rx_bytes
+    }
+
+    /// Capacity of the transmit ring.
+    #[inline]
+    #[must_use]
+    pub const fn tx_bytes(&self) -> u32 {
+        self.tx_bytes
+    }
+
+    /// How full the receive ring is, as its published positions say.
+    #[inline]
+    #[must_use]
+    pub fn rx_used(&self) -> u32 {
+        self.control(At::RX_RING_AT).published()
+    }
+
+    /// How full the transmit ring is, as its published positions say.
+    #[inline]
+    #[must_use]
+    pub fn tx_used(&self) -> u32 {
+        self.control(At::TX_RING_AT).published()
+    }
+
+    /// The state. Acquire pairs with the server's Release: what came before it shows, the ring's last bytes among them.
+    #[inline]
+    #[must_use]
+    pub fn state_raw(&self) -> u32 {
+        self.word(At::STATE_AT).load(Acquire)
+    }
+
+    /// The state; one that there is not is as good as over.
+    #[must_use]
+    pub fn state(&self) -> State {
+        State::from_raw(self.state_raw()).unwrap_or(State::Finished)
+    }
+
+    /// Why the socket is over, if not in good order.
+    #[must_use]
+    pub fn error(&self) -> Option<Error> {
+        match self.word(At::ERROR_AT).load(Acquire) {
+            0 => None,
+            raw => Some(Error::from_raw(raw).unwrap_or(Error::PeerMisbehaviour)),
+        }
+    }
+
+    /// Connections that wait to be accepted.
+    #[must_use]
+    pub fn accept_ready(&self) -> u32 {
+        self.word(At::ACCEPT_READY_AT).load(Acquire)
+    }
+
+    /// Up to where the other end has acknowledged.
+    #[must_use]
+    pub fn acknowledged(&self) -> u32 {
+        self.word(At::ACKNOWLEDGED_AT).load(Acquire)
+    }
+
+    /// Datagrams dropped because the receive ring was full.
+    #[must_use]
+    pub fn rx_dropped(&self) -> u32 {
+        self.word(At::RX_DROPPED_AT).load(Relaxed)
+    }
+
+    /// The local end.
+    #[must_use]
+    pub fn local(&self) -> Endpoint {
+        self.endpoint(At::LOCAL_AT)
+    }
+
+    /// The remote end.
+    #[must_use]
+    pub fn remote(&self) -> Endpoint {
+        self.endpoint(At::REMOTE_AT)
+    }
+
+    fn endpoint(&self, at: usize) -> Endpoint {
+        let mut words = [0; address::WORDS];
+        for (i, word) in words.iter_mut().enumerate() {
+            *word = self.word(at + 4 * i).load(Relaxed); // written before the state says so, which was loaded with Acquire
+        }
+        address::from_words(words)
+    }
+
+    /// This side's generation word.
+    #[inline]
+    #[must_use]
+    pub fn wait_word(&self) -> &'static WaitWord {
+        // SAFETY: as for `word`: one atomic word, for which any bytes will do.
+        unsafe { self.base.add(At::WAIT_AT).cast().as_ref() }
+    }
+
+    /// Says what this side will wait for. Relaxed: the generation that follows is stored with Release.
+    pub fn set_wait_for(&self, bits: u32) {
+        self.word(At::WAIT_FOR_AT).store(bits, Relaxed);
+    }
+
+    /// Sets or clears a bit of [`abi::socket::wishes`]. Release: what was written before is in the ring before the server sees the wish.
+    pub fn wish(&self, bit: u32, on: bool) {
+        let word = self.word(At::WISHES_AT); // only this side writes it
+        let wishes = word.load(Relaxed);
+        word.store(if on { wishes | bit } else { wishes & !bit }, Release);
+    }
+
+    /// The bits of [`abi::socket::wishes`].
+    #[must_use]
+    pub fn wishes(&self) -> u32 {
+        self.word(At::WISHES_AT).load(Relaxed)
+    }
+}

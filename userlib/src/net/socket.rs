@@ -1,0 +1,229 @@
+//! What all kinds of socket have in common.
+#![expect(unsafe_code, reason = "the page and the ends live in a mapping that the socket owns")]
+
+use core::net::SocketAddr;
+
+use abi::{
+    Error, port,
+    socket::{Kind, Request, State, wait_for},
+};
+use shmqueue::{
+    PeerMisbehaviour, Poster, WaitWord,
+    bytes::{Consumer, Producer},
+};
+
+use super::{
+    Page, Service,
+    address::{from_endpoint, to_endpoint, to_words},
+};
+use crate::{
+    memory::{Mapping, MemoryObject},
+    message::{Incoming, Outgoing},
+    thread::{self, ThreadRef},
+    time::Deadline,
+};
+
+/// What a thread waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// Something to read, or the end of it.
+    Read,
+    /// Room to write: a quarter of the ring.
+    Write,
+    /// The end of connecting, for better or worse.
+    Connected,
+    /// A connection to accept.
+    Accept,
+    /// All that was written has been acknowledged.
+    Drained,
+}
+
+impl Want {
+    pub(super) const fn bits(self) -> u32 {
+        match self {
+            Want::Read => wait_for::READ,
+            Want::Write => wait_for::WRITE,
+            Want::Connected | Want::Accept => wait_for::STATE,
+            Want::Drained => wait_for::DRAINED,
+        }
+    }
+}
+
+/// A socket of any kind.
+pub struct Socket {
+    pub(super) rx: Consumer<'static>,
+    pub(super) tx: Producer<'static>,
+    pub(super) page: Page,
+    /// Where the server says that it sleeps.
+    server_word: &'static WaitWord,
+    bell: Poster,
+    number: u32,
+    service: &'static Service,
+    /// Unmapped last: `page`, `rx` and `tx` point into it.
+    _mapping: Mapping,
+}
+
+impl core::fmt::Debug for Socket {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Socket")
+            .field("number", &self.number)
+            .field("state", &self.page.state())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Socket {
+    pub(super) fn open(kind: Kind) -> Result<Self, Error> {
+        let service = Service::get(None)?;
+        let request = Outgoing::with_words(Request::Open.raw(), &[kind.raw()]).carry_copy(port::THREAD_SELF);
+        Self::from_reply(service, service.ask(request)?)
+    }
+
+    /// From the reply to `Open` or `Accept`.
+    fn from_reply(service: &'static Service, mut reply: Incoming) -> Result<Self, Error> {
+        let [number, bytes] = super::service::words(&reply, 1)?;
+        let object = reply.take_carried().map(MemoryObject::new).ok_or(Error::PeerMisbehaviour)?;
+        let mapping = object.map_shared(bytes as usize)?;
+        // SAFETY: the socket owns the mapping, drops it last, and nothing here forms references to the rings' bytes.
+        let page = unsafe { Page::new(mapping.base(), mapping.len()) }?;
+        // SAFETY: a new page, and the only ends.
+        let (rx, tx) = unsafe { page.ends() };
+        let server_word = service.wait_word();
+        Ok(Self { rx, tx, page, server_word, bell: Poster::new(), number, service, _mapping: mapping })
+    }
+
+    pub(super) fn accept(&self) -> Result<Self, Error> {
+        let request =
+            Outgoing::with_words(Request::Accept.raw(), &[self.number]).carry_copy(port::THREAD_SELF);
+        Self::from_reply(self.service, self.service.ask(request)?)
+    }
+
+    /// Sends a request about this socket.
+    pub(super) fn ask(&self, request: Request, words: &[u32]) -> Result<Incoming, Error> {
+        let request = Outgoing::with_words(request.raw(), &[self.number]);
+        self.service.ask(words.iter().fold(request, |request, &word| request.word(word)))
+    }
+
+    pub(super) fn bind(&self, local: SocketAddr) -> Result<(), Error> {
+        self.ask(Request::Bind, &to_words(&to_endpoint(local))).map(drop)
+    }
+
+    pub(super) fn connect(&self, remote: SocketAddr) -> Result<(), Error> {
+        self.ask(Request::Connect, &to_words(&to_endpoint(remote))).map(drop)
+    }
+
+    pub(super) fn local(&self) -> SocketAddr {
+        from_endpoint(&self.page.local()).unwrap_or_else(unspecified)
+    }
+
+    pub(super) fn remote(&self) -> SocketAddr {
+        from_endpoint(&self.page.remote()).unwrap_or_else(unspecified)
+    }
+
+    /// After something was put where the server looks: wakes it if it sleeps and has not been woken by this socket yet.
+    #[inline]
+    pub(super) fn ring_bell(&mut self) {
+        if self.bell.should_post(self.server_word) {
+            self.service.wake();
+        }
+    }
+
+    /// After `taken` bytes were read. The server has more than the ring could hold only if it left the ring full; then it has to be
+    /// told of the room. It's told where the reader passes a quarter of the ring and the ring was at least three quarters full: the
+    /// first such place after the ring was full is always found so, however many bytes each read takes.
+    #[inline]
+    pub(super) fn after_read(&mut self, taken: usize) {
+        let (position, quarter) = (self.rx.position(), self.page.rx_bytes() / 4);
+        let before = position.wrapping_sub(taken as u32);
+        if (position ^ before) & quarter.wrapping_neg() != 0 {
+            self.tell_of_room(taken as u32, 3 * quarter);
+        }
+    }
+
+    #[cold]
+    fn tell_of_room(&mut self, taken: u32, full: u32) {
+        if self.page.rx_used().saturating_add(taken) >= full {
+            self.ring_bell();
+        }
+    }
+
+    /// The number that the server knows it by.
+    pub(super) const fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Is there what is wanted? Also where it will never be: the call that follows says why.
+    #[must_use]
+    pub fn is_ready(&self, want: Want) -> bool {
+        let state = self.page.state();
+        match want {
+            // The state was loaded before the ring: what is in the ring when the state says "end" is all.
+            Want::Read => matches!(state, State::HalfClosed | State::Finished) || self.page.rx_used() != 0,
+            Want::Write => {
+                let bytes = self.page.tx_bytes();
+                state == State::Finished || bytes.saturating_sub(self.page.tx_used()) >= bytes / 4
+            }
+            Want::Connected => !matches!(state, State::Connecting | State::Closed),
+            Want::Accept => state == State::Finished || self.page.accept_ready() != 0,
+            Want::Drained => state == State::Finished || self.page.acknowledged() == self.tx.position(),
+        }
+    }
+
+    /// Blocks until [`is_ready`](Self::is_ready).
+    #[cold]
+    pub(super) fn wait(&self, want: Want, deadline: Deadline) -> Result<(), Error> {
+        while !self.is_ready(want) {
+            let left = deadline.left_ns().ok_or(Error::TimedOut)?;
+            self.page.set_wait_for(want.bits());
+            let word = self.page.wait_word();
+            word.prepare();
+            // The gap: what the server did before it could see the odd word is seen here; what it does later resumes us.
+            let woken = if self.is_ready(want) { Ok(()) } else { thread::suspend_ns(left).map(drop) };
+            word.finish();
+            woken?;
+        }
+        Ok(())
+    }
+
+    /// Why the socket is over: an error, or `end` where it ended in good order.
+    #[cold]
+    pub(super) fn failure(&self, end: Error) -> Error {
+        self.page.error().unwrap_or(end)
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let _ = self.ask(Request::Close, &[]); // a server that has died has closed it already
+    }
+}
+
+#[cold]
+pub(super) fn misbehaved(_: PeerMisbehaviour) -> Error {
+    Error::PeerMisbehaviour
+}
+
+fn unspecified() -> SocketAddr {
+    SocketAddr::new(core::net::Ipv4Addr::UNSPECIFIED.into(), 0)
+}
+
+/// What is a socket.
+pub trait AsSocket {
+    /// The socket of it.
+    fn as_socket(&self) -> &Socket;
+
+    /// Would the call that `want` stands for go on at once?
+    fn is_ready(&self, want: Want) -> bool {
+        self.as_socket().is_ready(want)
+    }
+
+    /// From now on another thread of this task waits for it.
+    ///
+    /// # Errors
+    /// [`Error::BadRight`] if that is no thread.
+    fn rebind(&self, thread: &ThreadRef) -> Result<(), Error> {
+        let socket = self.as_socket();
+        let request = Outgoing::with_words(Request::Rebind.raw(), &[socket.number]).carry_copy(thread.name());
+        socket.service.ask(request).map(drop)
+    }
+}

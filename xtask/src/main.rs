@@ -1,0 +1,55 @@
+//! `cargo xtask`: every command that a person types to build, boot, test and measure Oriel.
+//!
+//! `cli` says what can be asked for; each command is a module (`run`, `boot`, `bench`, `test`, `loom`, `qemu_test`, `setup`).
+//! Below them: `session` prepares (tools, images, namespace, link), `machine` writes every QEMU command line, `vm` is one that
+//! runs, `console` talks to it, `cells` measures one transfer against `traffic` (built in) or `peers` (other people's).
+
+mod bench;
+mod boot;
+mod build;
+mod cells;
+mod cli;
+mod console;
+mod cpio;
+mod elf;
+mod error;
+mod layers;
+mod loom;
+mod machine;
+mod network;
+mod peers;
+mod qemu_test;
+mod relay;
+mod report;
+mod results;
+mod run;
+mod session;
+mod setup;
+mod sys;
+mod test;
+mod traffic;
+mod vm;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Boot(args) => boot::boot(&args),
+        Command::Test(args) => test::test(&args),
+        Command::Bench(args) => bench::bench(&args),
+        Command::Loom(args) => loom::loom(args.long),
+        Command::QemuTest(args) => qemu_test::qemu_test(&args),
+        Command::Setup => setup::ensure(setup::ALL),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // A failure that a signal caused is the signal's.
+        Err(_) if sys::interrupted() => error::Error::Interrupted.report(),
+        Err(error) => error.report(),
+    }
+}

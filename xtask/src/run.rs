@@ -1,0 +1,83 @@
+//! `cargo xtask run`: one boot, the cells, the table.
+
+use crate::cells::{Cell, Ports, Setting};
+use crate::cli::{FigureArgs, MachineArgs, RunArgs};
+use crate::error::{Result, failed};
+use crate::machine::{Accel, Machine, name_of};
+use crate::network::Net;
+use crate::peers::Peer;
+use crate::report::{self, Setup};
+use crate::session::Session;
+use crate::setup::{self, Tool};
+use crate::vm::Vm;
+
+/// The programs that these figures need.
+pub fn tools(figures: &FigureArgs) -> &'static [Tool] {
+    match figures.peer {
+        Peer::Builtin => &[],
+        Peer::Nuttcp => &[setup::NUTTCP],
+        Peer::Iperf => &[setup::IPERF],
+    }
+}
+
+/// What the rows have in common.
+pub fn setup_of(args: &MachineArgs, machine: &Machine, figures: &FigureArgs) -> Setup {
+    Setup {
+        path: name_of(args.path),
+        queue: "dual".into(),
+        nic: machine.nic,
+        board: machine.board,
+        accel: machine.accel,
+        peer: figures.peer,
+    }
+}
+
+/// Runs the command.
+pub fn run(args: &RunArgs) -> Result<()> {
+    report::check_writable(args.figures.json.as_deref())?;
+    // The first command of a newcomer: it brings the peers of the other commands too.
+    let session = Session::for_machine(&args.machine, tools(&args.figures))?;
+    let machine = session.machine(&args.machine)?;
+    // Under KVM there's nothing that could count.
+    let machine = if machine.accel == Accel::Tcg { session.counted(&machine) } else { machine };
+    let setup = setup_of(&args.machine, &machine, &args.figures);
+    println!(
+        "Booting: {} MiB, {}, {} {}, {} {}, {}",
+        machine.memory_mib,
+        name_of(machine.board),
+        name_of(machine.nic),
+        if session.link.net == Net::Tap {
+            "on a tap in a namespace of its own"
+        } else {
+            "on QEMU's user network"
+        },
+        "executed by",
+        name_of(machine.accel),
+        if machine.plugin.is_some() { "instructions counted" } else { "instructions not counted" },
+    );
+    let mut vm = Vm::boot(&machine)?;
+    println!("Up. {} s a cell; {} is the peer.\n", args.figures.seconds, name_of(args.figures.peer));
+    report::print_heading();
+    let (mut rows, mut wrong, mut ports) = (Vec::new(), Vec::new(), Ports::new());
+    for cell in Cell::of(args.figures.direction, &args.figures.size) {
+        let mut setting = Setting {
+            vm: &mut vm,
+            link: &session.link,
+            ports: &mut ports,
+            peer: args.figures.peer,
+            seconds: args.figures.seconds,
+        };
+        let measurement = setting.measure(cell)?;
+        report::print_row(&setup, &measurement);
+        if measurement.problem.is_some() {
+            wrong.push(cell.to_string());
+        }
+        rows.push(report::to_json(&setup, &measurement));
+    }
+    vm.power_off()?;
+    report::print_legend(&setup);
+    if let Some(file) = &args.figures.json {
+        report::write_json(file, rows)?;
+    }
+    if wrong.is_empty() { Ok(()) } else { failed(format!("wrong data in {}", wrong.join(", "))) }
+}

@@ -1,0 +1,114 @@
+//! What `run`, `bench`, `boot` and the tests in QEMU do first: tools, images, namespace, link, machine.
+
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+
+use crate::build::{self, Images};
+use crate::cli::{MachineArgs, Path};
+use crate::error::{Context as _, Error, Result};
+use crate::machine::{self, Accel, Backend, Board, Machine, Nic, Serial};
+use crate::network::{self, Link, Net, Place};
+use crate::setup::{self, Tool};
+use crate::{report, sys};
+
+/// Everything that a machine needs around it. Dropped, nothing of it is left.
+pub struct Session {
+    /// What can be booted.
+    pub images: Images,
+    /// Where this process is.
+    pub place: Place,
+    /// The network.
+    pub link: Link,
+    /// Temporary files.
+    pub folder: TempDir,
+}
+
+impl Session {
+    /// Prepares all. This process may be replaced by one inside a namespace, which begins anew and comes here again.
+    pub fn open(
+        net: Option<Net>,
+        tools: &[Tool],
+        kernel: Option<&std::path::Path>,
+        modules: &[String],
+    ) -> Result<Self> {
+        setup::ensure(&[&[setup::QEMU, setup::IP, setup::UNSHARE, setup::CC], tools].concat())?;
+        let mut images = build::images()?;
+        if let Some(kernel) = kernel {
+            images.set_kernel(kernel)?;
+        }
+        modules.iter().try_for_each(|module| images.set_module(module))?;
+        let place = network::enter(net, &images)?;
+        sys::catch_signals();
+        let folder = tempfile::Builder::new().prefix("oriel-").tempdir().context("no temporary folder")?;
+        let link = Link::make(net, &place)?;
+        Ok(Self { images, place, link, folder })
+    }
+
+    /// As [`Session::open`], for a command with the machine's options.
+    pub fn for_machine(args: &MachineArgs, tools: &[Tool]) -> Result<Self> {
+        if args.pcap.as_deref().is_some_and(|file| file.as_os_str().is_empty()) {
+            return Err(Error::Usage("--pcap wants a file's name".into()));
+        }
+        report::check_writable(args.pcap.as_deref())?;
+        Self::open(args.net, tools, args.kernel.as_deref(), &args.module)
+    }
+
+    /// The machine with these options.
+    pub fn machine(&self, args: &MachineArgs) -> Result<Machine> {
+        let module = self.write_module("modules.cpio", &self.images)?;
+        let Path::Window = args.path;
+        let mut arguments =
+            format!("path=window queue=dual pools={} {}", args.pools, self.link.kernel_arguments());
+        if !args.append.is_empty() {
+            arguments += &format!(" {}", args.append);
+        }
+        let mut machine = Machine {
+            board: args.board,
+            nic: args.nic,
+            accel: Accel::Tcg,
+            memory_mib: args.memory,
+            kernel: self.images.kernel.clone(),
+            module,
+            arguments,
+            backend: Backend::Link(self.link.clone()),
+            pcap: args.pcap.clone(),
+            plugin: None,
+            gdb: None,
+            serial: Serial::Piped,
+        };
+        machine.accel = machine::choose_accel(args.accel, &machine)?;
+        Ok(machine)
+    }
+
+    /// A machine with the default options, for the tests.
+    pub fn plain_machine(&self, nic: Nic, board: Board) -> Result<Machine> {
+        Ok(Machine {
+            board,
+            nic,
+            accel: Accel::Tcg,
+            memory_mib: 256,
+            kernel: self.images.kernel.clone(),
+            module: self.write_module("modules.cpio", &self.images)?,
+            arguments: format!("path=window queue=dual pools=2 {}", self.link.kernel_arguments()),
+            backend: Backend::Link(self.link.clone()),
+            pcap: None,
+            plugin: None,
+            gdb: None,
+            serial: Serial::Piped,
+        })
+    }
+
+    /// Writes a boot module to the temporary folder.
+    pub fn write_module(&self, name: &str, images: &Images) -> Result<PathBuf> {
+        let file = self.folder.path().join(name);
+        images.write_module(&file)?;
+        Ok(file)
+    }
+
+    /// The machine with the counting plugin.
+    pub fn counted(&self, machine: &Machine) -> Machine {
+        let out = self.folder.path().join("instructions");
+        Machine { plugin: Some((self.images.plugin.clone(), out)), ..machine.clone() }
+    }
+}

@@ -1,0 +1,125 @@
+//! Finds which tools are missing and installs them, or says what to type.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::error::{Result, failed};
+use crate::sys;
+
+/// A program that a command needs, and Debian's package for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tool {
+    program: &'static str,
+    package: &'static str,
+}
+
+/// Runs the guest.
+pub const QEMU: Tool = Tool { program: "qemu-system-x86_64", package: "qemu-system-x86" };
+/// Makes the tap device.
+pub const IP: Tool = Tool { program: "ip", package: "iproute2" };
+/// Impairs the link, where the host's kernel can.
+pub const TC: Tool = Tool { program: "tc", package: "iproute2" };
+/// Makes the network namespace.
+pub const UNSHARE: Tool = Tool { program: "unshare", package: "util-linux" };
+/// A peer of the transfers.
+pub const NUTTCP: Tool = Tool { program: "nuttcp", package: "nuttcp" };
+/// A peer of the transfers.
+pub const IPERF: Tool = Tool { program: "iperf", package: "iperf" };
+/// The linker driver that rustc calls.
+pub const CC: Tool = Tool { program: "cc", package: "gcc" };
+
+/// Everything that any command needs.
+pub const ALL: &[Tool] = &[QEMU, IP, TC, UNSHARE, NUTTCP, IPERF, CC];
+
+/// The path of a program, looked for where a shell would and in the administrator's folders.
+fn find(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let admin = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    env::split_paths(&path).chain(admin).map(|folder| folder.join(program)).find(|file| is_program(file))
+}
+
+fn is_program(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    file.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
+}
+
+/// The command for a tool; one that isn't there fails when it's started.
+pub fn command(tool: Tool) -> Command {
+    Command::new(find(tool.program).unwrap_or_else(|| tool.program.into()))
+}
+
+/// Whether the tool is there.
+pub fn present(tool: Tool) -> bool {
+    find(tool.program).is_some()
+}
+
+/// Installs what is missing of these.
+pub fn ensure(tools: &[Tool]) -> Result<()> {
+    if tools.iter().all(|tool| present(*tool)) {
+        return Ok(());
+    }
+    // Once something must be installed, everything that any command needs comes with it.
+    let missing: Vec<Tool> = ALL.iter().copied().filter(|tool| !present(*tool)).collect();
+    let packages = packages(&missing);
+    let programs: Vec<_> = missing.iter().map(|tool| tool.program).collect();
+    let install = format!("apt-get update && apt-get install -y {}", packages.join(" "));
+    let advice = format!("{} missing; type: sudo sh -c '{install}'", programs.join(", "));
+    if find("apt-get").is_none() {
+        return failed(format!(
+            "{} missing; install them with your system's package manager (Debian's packages: {})",
+            programs.join(", "),
+            packages.join(" ")
+        ));
+    }
+    let mut shell = if sys::is_root() {
+        Command::new("sh")
+    } else if sudo_works() {
+        let mut sudo = Command::new("sudo");
+        sudo.args(["-n", "sh"]);
+        sudo
+    } else {
+        return failed(advice);
+    };
+    eprintln!("installing {} (for {})", packages.join(" "), programs.join(", "));
+    let install = install.replace("install -y", "install -y -qq --no-install-recommends");
+    let done = shell
+        .args(["-c", &install])
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status();
+    let still: Vec<_> = missing.iter().filter(|tool| !present(**tool)).collect();
+    if done.is_ok_and(|status| status.success()) && still.is_empty() { Ok(()) } else { failed(advice) }
+}
+
+fn packages(missing: &[Tool]) -> Vec<&'static str> {
+    let mut packages: Vec<_> = missing.iter().map(|tool| tool.package).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    packages
+}
+
+fn sudo_works() -> bool {
+    let silent = |command: &mut Command| {
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|s| s.success())
+    };
+    silent(Command::new("sudo").args(["-n", "true"]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_programs_and_names_packages_once() {
+        assert!(find("sh").is_some());
+        assert!(find("no-such-program-here").is_none());
+        assert_eq!(packages(&[IP, QEMU, TC]), ["iproute2", "qemu-system-x86"]);
+    }
+}

@@ -1,0 +1,148 @@
+//! The few system calls that the standard library lacks: signals, the parent's death, tap devices, packet sockets.
+
+#![expect(unsafe_code, reason = "libc's interface")]
+
+use std::fs::File;
+use std::io;
+use std::net::TcpStream;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd as _, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Set by the signal handler, read by everything that waits. No data goes with it, so that relaxed is enough.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn interrupt(_signal: libc::c_int) {
+    INTERRUPTED.store(true, Ordering::Relaxed);
+}
+
+/// From now on Ctrl-C, SIGTERM and SIGHUP only set a flag, so that everything ends in order.
+pub fn catch_signals() {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        // SAFETY: the handler does one atomic store, which is async-signal-safe; a zeroed sigaction is a valid one
+        // (no flags, empty mask). Without SA_RESTART, blocking calls return and their callers look at the flag.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = interrupt as extern "C" fn(libc::c_int) as usize;
+            libc::sigaction(signal, &raw const action, std::ptr::null_mut());
+        }
+    }
+}
+
+/// Whether a signal asked for the end.
+pub fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
+/// The child is killed when the thread that starts it ends, however it ends. Start children from the main thread.
+pub fn die_with_parent(command: &mut Command) -> &mut Command {
+    // SAFETY: the closure runs between fork and exec and makes one async-signal-safe system call.
+    unsafe {
+        command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        })
+    }
+}
+
+/// Whether this process is root, in its user namespace.
+pub fn is_root() -> bool {
+    // SAFETY: has no preconditions.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Attaches to the tap device of this name (made before, or made now): each read and write is one Ethernet frame.
+pub fn open_tap(name: &str) -> io::Result<File> {
+    let file = File::options().read(true).write(true).open("/dev/net/tun")?;
+    // SAFETY: a zeroed ifreq is valid; the name is shorter than its field, so it stays terminated; the kernel reads
+    // and writes only the structure.
+    unsafe {
+        let mut request: libc::ifreq = std::mem::zeroed();
+        for (to, byte) in request.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1).zip(name.bytes()) {
+            *to = byte as libc::c_char;
+        }
+        request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI) as libc::c_short;
+        if libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(file)
+}
+
+/// Waits until the file can be read, at most so long. Says whether it can.
+pub fn readable(file: &impl AsFd, at_most: Duration) -> io::Result<bool> {
+    let mut poll = libc::pollfd { fd: file.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let milliseconds = at_most.as_millis().min(60_000) as libc::c_int;
+    // SAFETY: one valid pollfd, which the kernel writes to.
+    match unsafe { libc::poll(&raw mut poll, 1, milliseconds) } {
+        0 => Ok(false),
+        1.. => Ok(true),
+        _ => match io::Error::last_os_error() {
+            error if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+            error => Err(error),
+        },
+    }
+}
+
+/// A raw Ethernet socket on one interface, to send frames that no honest stack would.
+pub struct PacketSocket {
+    socket: OwnedFd,
+    interface: libc::c_int,
+}
+
+impl PacketSocket {
+    /// Opens one that receives nothing.
+    pub fn open(interface: &str) -> io::Result<Self> {
+        let name = std::ffi::CString::new(interface)?;
+        // SAFETY: `name` is a C string. Protocol 0 receives nothing. The descriptor is fresh and ours.
+        unsafe {
+            let index = libc::if_nametoindex(name.as_ptr());
+            if index == 0 {
+                return Err(io::Error::last_os_error());
+            }
+            let fd = libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0);
+            if fd < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(Self { socket: OwnedFd::from_raw_fd(fd), interface: index as libc::c_int })
+        }
+    }
+
+    /// Sends one frame, Ethernet header first.
+    pub fn send(&self, frame: &[u8]) -> io::Result<()> {
+        // SAFETY: a zeroed sockaddr_ll is valid; the frame and the address are readable for the given lengths.
+        let sent = unsafe {
+            let mut to: libc::sockaddr_ll = std::mem::zeroed();
+            to.sll_family = libc::AF_PACKET as u16;
+            to.sll_ifindex = self.interface;
+            libc::sendto(
+                self.socket.as_raw_fd(),
+                frame.as_ptr().cast(),
+                frame.len(),
+                0,
+                (&raw const to).cast(),
+                size_of_val(&to) as libc::socklen_t,
+            )
+        };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+/// Closes with a reset instead of a FIN (SO_LINGER of zero).
+pub fn reset(stream: TcpStream) -> io::Result<()> {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    // SAFETY: the option's value is a readable `linger` of the given length.
+    let status = unsafe {
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw const linger).cast(),
+            size_of_val(&linger) as libc::socklen_t,
+        )
+    };
+    drop(stream);
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
