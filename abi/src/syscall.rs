@@ -15,17 +15,20 @@ codes! {
     pub enum Syscall {
         /// `(buffer, length)`: writes to the console, at most [`CONSOLE_WRITE_MAX`] bytes.
         ConsoleWrite = 0,
-        /// `(buffer, length, limit) -> bytes`: reads what was typed, blocking until there is at least one byte.
+        /// `(buffer, length, limit) -> bytes`: reads what was typed, at most 256 bytes at once, blocking until there
+        /// is at least one. Who asked first is served first.
         ConsoleRead = 1,
-        /// `(code)`: ends the machine with a status of [`crate::exit`]; a task that holds the host port only.
+        /// `(code)`: ends the machine in good order; the code is [`crate::exit::OFF`]. For tasks that hold a right to the host port,
+        /// under whatever name, only. The machine also ends with its first task.
         PowerOff = 2,
 
         /// `(name, name length, arguments, arguments length, priority, bootstrap port name) -> task port name`: makes a task from the program
-        /// `name` of the boot module. The new task holds a send right to the caller's `bootstrap` as [`crate::port::BOOTSTRAP`].
+        /// `name` of the boot module. The new task holds a send right to the caller's `bootstrap` as [`crate::port::BOOTSTRAP`]:
+        /// the name may denote a send or a receive right, or be 0 for none.
         TaskSpawn = 8,
         /// `(task)`: ends a task, with all that it holds. The caller's own with [`crate::port::TASK_SELF`].
         TaskTerminate = 9,
-        /// `(status)`: ends the calling task with a status.
+        /// `(status)`: ends the calling task with a status below [`crate::thread::STATUS_KILLED`].
         TaskExit = 10,
         /// `(index, &mut thread::TaskInfo)`: describes the task in a slot of the kernel's table; [`crate::Error::NotFound`] for an empty
         /// one, [`crate::Error::BadArgument`] past the last.
@@ -51,24 +54,30 @@ codes! {
         PortSetAllocate = 33,
         /// `(port, set or 0)`: moves a receive right into a set, or out of any.
         PortMoveMember = 34,
-        /// `(name)`: gives a right up; the port dies with its receive right.
+        /// `(name)`: gives a right up, one of those that the name counts; a port dies with its receive right, a device is closed
+        /// with its owner's last right to it. [`crate::port::TASK_SELF`] and [`crate::port::THREAD_SELF`] stay.
         PortDeallocate = 35,
-        /// `(name, notify port)`: asks for one [`crate::message::NOTIFY_DEAD_NAME`] message when what `name` denotes dies.
+        /// `(name, notify port)`: asks for one [`crate::message::NOTIFY_DEAD_NAME`] message when what `name`, a
+        /// send or send-once right, denotes dies. The notify port is named by a receive or send right. Giving the name up takes it back.
         PortNotifyDead = 36,
         /// `(port or set, thread)`: from now on a message that is queued there also resumes the thread, with
         /// [`crate::thread::WAKE_MESSAGE`]; 0 as the thread undoes it.
         PortBindThread = 37,
-        /// `(name) -> name of a send right`: makes a send right from a receive right.
+        /// `(name) -> name of a send right`: makes a send right from a receive right. All send rights of a task to one
+        /// port have one name, which counts them; a receive right has a name of its own.
         PortMakeSend = 38,
 
-        /// `(&message, limit)`: sends a [`crate::message::Message`].
+        /// `(&message, limit)`: sends a [`crate::message::Message`]. A port queues 16; a full one makes the sender wait, or with a limit of 0
+        /// is [`crate::Error::QueueFull`]. What is sent with a send-once right is queued always. The message is read again when a wait ends.
         MessageSend = 40,
-        /// `(port or set, &mut message, limit)`: receives one.
+        /// `(port or set, &mut message, limit)`: receives one. If the names
+        /// for its rights find no place, it stays queued.
         MessageReceive = 41,
 
-        /// `(length, prot) -> address`: maps zeroed memory of its own.
+        /// `(length, prot) -> address`: maps zeroed memory of its own. Executable memory comes from programs alone: asking for it here or in
+        /// [`Syscall::VmMap`] is [`crate::Error::Denied`].
         VmAllocate = 48,
-        /// `(address, length)`: unmaps whole pages.
+        /// `(address, length)`: unmaps whole pages, all of which must be mapped.
         VmDeallocate = 49,
         /// `(length) -> name`: a memory object of zeroed, wired pages that tasks can share.
         MemoryObjectCreate = 50,
@@ -77,7 +86,8 @@ codes! {
         /// `(memory object name) -> name`: a right to the same object that maps for reading only.
         MemoryObjectReadOnly = 52,
 
-        /// `(name, name length) -> device port name`: opens a device (`net0`), for this task alone.
+        /// `(name, name length) -> device port name`: opens a device (`net0`), for this task alone;
+        /// [`crate::Error::Exists`] while another has it, or still maps the window of the time before.
         DeviceOpen = 64,
         /// `(device) -> memory object name`: the device's window, to be mapped with [`Syscall::VmMap`] at offset 0, whole.
         DeviceMap = 65,

@@ -1,16 +1,18 @@
-//! Model checks of `shmqueue` and `mbuf`: loom runs the code that ships through all interleavings, and all values that C11 lets a load return,
-//! within a bound on preemptions.
+//! Model checks of `shmqueue` and `mbuf`: loom runs the code that ships through all interleavings, and all
+//! values that C11 lets a load return, within a bound on preemptions.
 //!
 //! ```text
 //! RUSTFLAGS="--cfg loom" cargo test --release -p loom-tests --target-dir target/loom
 //! ```
 //! `LOOM_MAX_PREEMPTIONS` sets the bound (3 by default); larger values are for the long run.
 //!
-//! Here is what the tests share: a place for items ([`Words`]), an event that counts ([`Event`]), and [`check`]. Loom reports a lost
-//! wake-up as a deadlock, and an unordered access as a fault of a cell: so whatever passes from side to side is a cell here.
+//! Here is what the tests share: a place for items ([`Words`]), an event that counts ([`Event`]), and
+//! [`check`]. Loom reports a lost wake-up as a deadlock, and an unordered access as a fault of a cell: so
+//! whatever passes from side to side is a cell here.
 //!
-//! Loom does not see load buffering, an interrupt that runs to its end within one instruction of the task, endless streams, index
-//! wrap-around, a death in the middle, and a peer that lies. Those are the business of the crates' own tests.
+//! Loom does not see load buffering, an interrupt that runs to its end within one instruction of the task,
+//! endless streams, index wrap-around, a death in the middle, and a peer that lies. Those are the business of
+//! the crates' own tests.
 #![cfg(loom)]
 
 use std::sync::{
@@ -29,8 +31,8 @@ pub fn check(model: impl Fn() + Sync + Send + 'static) {
     check_within(3, model);
 }
 
-/// [`check`] with another default bound on preemptions. The model runs with and without companions to its atomics
-/// ([`shmqueue::sync::watch_loads`] says why).
+/// [`check`] with another default bound on preemptions. The model runs with and without companions to its
+/// atomics ([`shmqueue::sync::watch_loads`] says why).
 pub fn check_within(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let model = Arc::new(model);
     for watch in [false, true] {
@@ -48,8 +50,8 @@ pub fn check_within(preemptions: usize, model: impl Fn() + Sync + Send + 'static
     }
 }
 
-/// Whether something happened in any of the interleavings: a model that never reaches the case it is about proves nothing. It lives outside of loom's
-/// world, so it changes nothing there.
+/// Whether something happened in any of the interleavings: a model that never reaches the case it is about
+/// proves nothing. It lives outside of loom's world, so it changes nothing there.
 pub struct Reached(AtomicU32);
 
 impl Reached {

@@ -15,7 +15,8 @@ fn model() -> Arc<Model> {
     Arc::new(Model { queue: DualQueue::new(), words: Words::new(), event: Event::new() })
 }
 
-/// Appends items 1 ..= n one by one; wait-free, so it never fails and makes at most one failed attempt per append.
+/// Appends items 1 ..= n one by one; wait-free, so it never fails and makes at most one failed attempt per
+/// append.
 fn produce(m: &Model, n: u32, wake: bool) -> Stats {
     let mut producer = InProducer::new(&m.queue, &m.words);
     for item in 1..=n {
@@ -130,8 +131,8 @@ fn three_wake() {
     wakes(2, 3);
 }
 
-/// One fence and one look at the condition after a burst of two appends to two queues, as the interrupt handler does it; the
-/// consumer sets both conditions and fences once.
+/// One fence and one look at the condition after a burst of two appends to two queues, as the interrupt
+/// handler does it; the consumer sets both conditions and fences once.
 #[test]
 fn one_fence_serves_two_queues() {
     check(|| {
@@ -215,8 +216,8 @@ fn batches_stay_in_order() {
     });
 }
 
-/// The checks must find what is wrong: a consumer that does not look again after it has declared itself idle loses a wake-up in some
-/// interleaving.
+/// The checks must find what is wrong: a consumer that does not look again after it has declared itself idle
+/// loses a wake-up in some interleaving.
 #[test]
 fn a_consumer_that_does_not_look_again_is_caught() {
     static LOST: Reached = Reached::new();

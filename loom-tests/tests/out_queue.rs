@@ -17,8 +17,9 @@ struct Model {
     sent: Mutex<u32>,
 }
 
-/// The device runs on a processor of its own and waits to be started; the server appends and starts it if it is idle. A stranded packet is a
-/// deadlock. `full_after`: the device's ring takes so many, then it is full once.
+/// The device runs on a processor of its own and waits to be started; the server appends and starts it if it
+/// is idle. A stranded packet is a deadlock. `full_after`: the device's ring takes so many, then it is full
+/// once.
 fn carries(preemptions: usize, n: u32, full_after: Option<u32>) {
     check_within(preemptions, move || {
         let m = Arc::new(Model {

@@ -1,4 +1,5 @@
-//! The free space: no buffer has two owners, none is lost, reference counts hold, and who sleeps for want of buffers is woken.
+//! The free space: no buffer has two owners, none is lost, reference counts hold, and who sleeps for want of
+//! buffers is woken.
 #![cfg(loom)]
 #![expect(unsafe_code, reason = "promises of exclusion that loom's cells check")]
 
@@ -100,7 +101,8 @@ fn both_sides_share_two_pools() {
     both_take_and_give(2, 2);
 }
 
-/// Two mbufs refer to one cluster: one is freed by the driver, one by the server. The cluster is freed once, by whoever comes last.
+/// Two mbufs refer to one cluster: one is freed by the driver, one by the server. The cluster is freed once,
+/// by whoever comes last.
 #[test]
 fn a_shared_cluster_is_freed_once() {
     check(|| {
@@ -153,8 +155,9 @@ fn counts_hold_while_the_driver_works() {
     });
 }
 
-/// All buffers are with the driver. The server wants one and sleeps for it; the driver returns it to the pool or, finding that
-/// locked or being told so, to the deferred-free queue, and tests `m_want` afterwards. A lost wake-up is a deadlock.
+/// All buffers are with the driver. The server wants one and sleeps for it; the driver returns it to the pool
+/// or, finding that locked or being told so, to the deferred-free queue, and tests `m_want` afterwards. A
+/// lost wake-up is a deadlock.
 fn want(preemptions: usize, always_defer: bool) {
     check_within(preemptions, move || {
         let m = Model::new(1, 1, 1);

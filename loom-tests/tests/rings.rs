@@ -1,4 +1,5 @@
-//! The ring of items and the ring of bytes: nothing is read before it is written or written before it is read; no wake-up is lost.
+//! The ring of items and the ring of bytes: nothing is read before it is written or written before it is
+//! read; no wake-up is lost.
 #![cfg(loom)]
 #![expect(unsafe_code, reason = "the ring of bytes takes a raw region")]
 

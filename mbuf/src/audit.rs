@@ -14,7 +14,8 @@ pub struct Audit {
 }
 
 impl View<'_> {
-    /// Walks the free lists of `pool` without its lock: for a time when nothing else uses it. Each walk ends after as many steps as there are buffers.
+    /// Walks the free lists of `pool` without its lock: for a time when nothing else uses it. Each walk ends
+    /// after as many steps as there are buffers.
     ///
     /// # Errors
     /// A list leads to what is no buffer, holds a cluster that is in use, or does not end.

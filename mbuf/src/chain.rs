@@ -106,11 +106,12 @@ impl<'w> ProtocolSpace<'w> {
         Ok(())
     }
 
-    /// Makes room for `len` bytes in front of the data: in the first mbuf if it has the room and the data is nobody else's too,
-    /// else in a new mbuf. Returns the packet's first mbuf.
+    /// Makes room for `len` bytes in front of the data: in the first mbuf if it has the room and the data is
+    /// nobody else's too, else in a new mbuf. Returns the packet's first mbuf.
     ///
     /// # Errors
-    /// [`ChainError::TooLong`] for more than [`INTERNAL_BYTES`], [`ChainError::NoBuffer`], [`ChainError::Corrupt`].
+    /// [`ChainError::TooLong`] for more than [`INTERNAL_BYTES`], [`ChainError::NoBuffer`],
+    /// [`ChainError::Corrupt`].
     pub fn prepend(&mut self, first: Item, len: u32) -> Result<Item, ChainError> {
         let (start, _) = self.view().storage(first).ok_or(ChainError::Corrupt)?;
         let (data, had) = self.view().extent(first).ok_or(ChainError::Corrupt)?;
@@ -185,7 +186,8 @@ impl<'w> ProtocolSpace<'w> {
     /// Brings the first `len` bytes into one piece. Returns the packet's first mbuf.
     ///
     /// # Errors
-    /// [`ChainError::TooShort`]; [`ChainError::TooLong`] for more than a cluster; [`ChainError::NoBuffer`]; [`ChainError::Corrupt`].
+    /// [`ChainError::TooShort`]; [`ChainError::TooLong`] for more than a cluster; [`ChainError::NoBuffer`];
+    /// [`ChainError::Corrupt`].
     pub fn pull_up(&mut self, first: Item, len: u32) -> Result<Item, ChainError> {
         let (_, here) = self.view().extent(first).ok_or(ChainError::Corrupt)?;
         if here >= len {
@@ -225,11 +227,12 @@ impl<'w> ProtocolSpace<'w> {
         Ok(item)
     }
 
-    /// Cuts the packet after `at` bytes; returns the second part as a packet of its own. A cluster that the cut goes through is shared by both parts, not
-    /// copied.
+    /// Cuts the packet after `at` bytes; returns the second part as a packet of its own. A cluster that the
+    /// cut goes through is shared by both parts, not copied.
     ///
     /// # Errors
-    /// [`ChainError::TooShort`] unless `at` leaves something to both; [`ChainError::NoBuffer`]; [`ChainError::Corrupt`].
+    /// [`ChainError::TooShort`] unless `at` leaves something to both; [`ChainError::NoBuffer`];
+    /// [`ChainError::Corrupt`].
     pub fn split(&mut self, first: Item, at: u32) -> Result<Item, ChainError> {
         let total = self.chain_len(first)?;
         if at == 0 || at >= total {
@@ -261,7 +264,8 @@ impl<'w> ProtocolSpace<'w> {
             } else {
                 let from = self.view().data_ptr(left).ok_or(ChainError::Corrupt)?.0;
                 let to = self.view().data_ptr(item).ok_or(ChainError::Corrupt)?.0;
-                // SAFETY: `rest <= INTERNAL_BYTES` bytes are inside both mbufs, which are ours and not the same.
+                // SAFETY: `rest <= INTERNAL_BYTES` bytes are inside both mbufs, which are ours and not the
+                // same.
                 unsafe { copy_bytes(to.as_ptr(), from.as_ptr().add(keep as usize), rest as usize) };
                 new.set_len(rest);
             }
@@ -278,7 +282,8 @@ impl<'w> ProtocolSpace<'w> {
         Ok(second)
     }
 
-    /// Copies the bytes from `offset` on, as many as there are and `destination` has room for; returns how many.
+    /// Copies the bytes from `offset` on, as many as there are and `destination` has room for; returns how
+    /// many.
     ///
     /// # Errors
     /// [`ChainError::Corrupt`].
@@ -297,7 +302,8 @@ impl<'w> ProtocolSpace<'w> {
             if here != 0
                 && let Some((from, _)) = self.view().data_ptr(piece.item)
             {
-                // SAFETY: `past + here` bytes lie in the piece, by its checked extent; `done + here <= len` at the destination.
+                // SAFETY: `past + here` bytes lie in the piece, by its checked extent; `done + here <= len`
+                // at the destination.
                 unsafe { copy_bytes(to.add(done as usize), from.as_ptr().add(past as usize), here as usize) };
                 done += here;
             }

@@ -1,8 +1,9 @@
 //! Where pools, mbufs, reference counts and clusters lie in the shared memory.
 //!
-//! Each kind is one array over all pools (R&H, "Free Space": "the cluster pools are adjacent in shared memory"), and the
-//! numbers per pool are powers of two: from an offset to its index and its pool is a subtraction, a check and a shift. A geometry
-//! is private to each side, made from what that side trusts, never from a header that the peer can write.
+//! Each kind is one array over all pools (R&H, "Free Space": "the cluster pools are adjacent in shared
+//! memory"), and the numbers per pool are powers of two: from an offset to its index and its pool is a
+//! subtraction, a check and a shift. A geometry is private to each side, made from what that side trusts,
+//! never from a header that the peer can write.
 
 use core::fmt;
 
@@ -34,7 +35,8 @@ pub struct Places {
 }
 
 impl Places {
-    /// Everything one after the other from `start` on, in the order of the fields. `None` if it is too much for 31 bits.
+    /// Everything one after the other from `start` on, in the order of the fields. `None` if it is too much
+    /// for 31 bits.
     #[must_use]
     pub const fn packed(start: u32, pools: u32, mbufs_per_pool: u32, clusters_per_pool: u32) -> Option<Self> {
         const fn align(at: u64, to: u64) -> u64 {
@@ -237,7 +239,8 @@ impl Geometry {
     }
 }
 
-/// `offset` as an index into an array; one comparison serves both bounds, since what is below the start wraps to a large number.
+/// `offset` as an index into an array; one comparison serves both bounds, since what is below the start wraps
+/// to a large number.
 #[inline(always)]
 const fn index(offset: u32, start: u32, bytes: u32, size: u32) -> Option<u32> {
     let into = offset.wrapping_sub(start);

@@ -1,8 +1,8 @@
 //! The mbuf: a header of twelve words and 80 bytes of data of its own.
 //!
-//! The header's words are atomics with relaxed accesses: an mbuf belongs to one side at a time, and it is the queue's or the pool's mutex that
-//! orders what one side wrote before what the other reads. A peer that writes an mbuf which is not its own changes values, never
-//! the meaning of the program.
+//! The header's words are atomics with relaxed accesses: an mbuf belongs to one side at a time, and it is the
+//! queue's or the pool's mutex that orders what one side wrote before what the other reads. A peer that
+//! writes an mbuf which is not its own changes values, never the meaning of the program.
 
 use shmqueue::{
     Item,
@@ -33,7 +33,8 @@ impl Flags {
     pub const DATA_CHECKSUM_GOOD: Self = Self(0x20);
     /// Transmit: the device is to fill in the IPv4 header checksum.
     pub const IP_CHECKSUM_WANTED: Self = Self(0x40);
-    /// Transmit: the device is to fill in the TCP or UDP checksum, from `checksum_start` to the end, at `checksum_offset` after the start.
+    /// Transmit: the device is to fill in the TCP or UDP checksum, from `checksum_start` to the end, at
+    /// `checksum_offset` after the start.
     pub const DATA_CHECKSUM_WANTED: Self = Self(0x80);
 
     /// Both.
@@ -163,13 +164,15 @@ impl Mbuf {
         Item::new(self.cluster.load(Relaxed))
     }
 
-    /// Only the allocators and the operations on chains give an mbuf a cluster: the reference counts go with it.
+    /// Only the allocators and the operations on chains give an mbuf a cluster: the reference counts go with
+    /// it.
     #[inline(always)]
     pub(crate) fn set_cluster(&self, cluster: Option<Item>) {
         self.cluster.store(Item::or_zero(cluster), Relaxed);
     }
 
-    /// Where the checksum that a device fills in starts to sum (from the packet's first byte), and how far after that it is put.
+    /// Where the checksum that a device fills in starts to sum (from the packet's first byte), and how far
+    /// after that it is put.
     #[inline(always)]
     pub fn checksum(&self) -> (u16, u16) {
         let both = self.checksum.load(Relaxed);

@@ -1,8 +1,9 @@
 //! The driver's side of the free space: allocates and frees without ever waiting (R&H, "Free Space").
 //!
-//! A locked pool counts as an empty one: the driver goes on to the next. With several pools, that all are locked at once is unlikely,
-//! not impossible; it is counted. Nothing that is read from the shared memory is believed: offsets are checked by the private geometry, loops are
-//! bounded by the caller's number, and the kernel's ledger ([`Claim`]) is asked about every buffer.
+//! A locked pool counts as an empty one: the driver goes on to the next. With several pools, that all are
+//! locked at once is unlikely, not impossible; it is counted. Nothing that is read from the shared memory is
+//! believed: offsets are checked by the private geometry, loops are bounded by the caller's number, and the
+//! kernel's ledger ([`Claim`]) is asked about every buffer.
 
 use shmqueue::{
     Item, PeerMisbehaviour,
@@ -16,11 +17,12 @@ use crate::{
 
 /// The kernel's own record of who has which buffer. It has the last word.
 pub trait Claim {
-    /// The driver is about to take this free mbuf and cluster. `false` if they are not free by the ledger; else the ledger has noted it.
+    /// The driver is about to take this free mbuf and cluster. `false` if they are not free by the ledger;
+    /// else the ledger has noted it.
     fn take(&mut self, mbuf: Item, cluster: Item) -> bool;
 
-    /// The driver is about to return this mbuf, and its cluster if it has one, to the free space. `false` if they are not the driver's to give;
-    /// else the ledger has noted it.
+    /// The driver is about to return this mbuf, and its cluster if it has one, to the free space. `false` if
+    /// they are not the driver's to give; else the ledger has noted it.
     fn give(&mut self, mbuf: Item, cluster: Option<Item>) -> bool;
 }
 
@@ -70,11 +72,13 @@ impl<'w> InterruptSpace<'w> {
         &self.view
     }
 
-    /// Takes up to `n` mbufs with a cluster each, one attempt to lock per pool, and hands each pair to `take`. The mbuf's data is set to the start of its
-    /// cluster; its lengths are left to the caller. Returns how many.
+    /// Takes up to `n` mbufs with a cluster each, one attempt to lock per pool, and hands each pair to
+    /// `take`. The mbuf's data is set to the start of its cluster; its lengths are left to the caller.
+    /// Returns how many.
     ///
     /// # Errors
-    /// A free list leads to what is no buffer or is not free by the ledger. What `take` got before is the caller's.
+    /// A free list leads to what is no buffer or is not free by the ledger. What `take` got before is the
+    /// caller's.
     #[inline]
     pub fn try_alloc_cluster_batch(
         &mut self,
@@ -113,13 +117,14 @@ impl<'w> InterruptSpace<'w> {
         Ok(got)
     }
 
-    /// Returns to their pools those packets of `items` that are simple (one mbuf, alone or with a cluster of the same pool that nobody else refers to) and
-    /// whose pool can be locked at once. Each other one goes to `defer`, whose business is the deferred-free queue. Afterwards, ask
-    /// [`wanted`](Self::wanted). Returns how many were freed.
+    /// Returns to their pools those packets of `items` that are simple (one mbuf, alone or with a cluster of
+    /// the same pool that nobody else refers to) and whose pool can be locked at once. Each other one goes to
+    /// `defer`, whose business is the deferred-free queue. Afterwards, ask [`wanted`](Self::wanted). Returns
+    /// how many were freed.
     ///
     /// # Errors
-    /// An item is no mbuf, its cluster is none, a reference count cannot be, or the ledger refuses. The items before it are
-    /// freed or deferred; those from it on are neither.
+    /// An item is no mbuf, its cluster is none, a reference count cannot be, or the ledger refuses. The items
+    /// before it are freed or deferred; those from it on are neither.
     #[inline]
     pub fn try_free(
         &mut self,
@@ -211,8 +216,8 @@ impl<'w> InterruptSpace<'w> {
         Ok(true)
     }
 
-    /// FENCE, then `m_want`: whether the server sleeps for want of buffers and is to be resumed. Ask after a burst of frees, and after a burst of appends
-    /// to the deferred-free queue.
+    /// FENCE, then `m_want`: whether the server sleeps for want of buffers and is to be resumed. Ask after a
+    /// burst of frees, and after a burst of appends to the deferred-free queue.
     #[inline]
     #[must_use = "a server that waits for buffers and is not resumed waits for ever"]
     pub fn wanted(&self) -> bool {

@@ -1,5 +1,5 @@
-//! Loom's stand-in for the window: its atomics are larger than words, so they cannot lie at offsets. There are no bytes of data; each
-//! mbuf and each cluster has a cell instead, which shows loom who uses it.
+//! Loom's stand-in for the window: its atomics are larger than words, so they cannot lie at offsets. There
+//! are no bytes of data; each mbuf and each cluster has a cell instead, which shows loom who uses it.
 
 extern crate std;
 

@@ -14,7 +14,8 @@ pub(crate) struct Memory<'w> {
     shared: PhantomData<&'w Mbuf>,
 }
 
-// SAFETY: all that is reached through the base are atomics, on any thread; bytes of data are handed out as raw pointers only.
+// SAFETY: all that is reached through the base are atomics, on any thread; bytes of data are handed out as
+// raw pointers only.
 unsafe impl Send for Memory<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for Memory<'_> {}
@@ -29,7 +30,8 @@ impl<'w> Memory<'w> {
     }
 
     /// # Safety
-    /// A `T` that is all atomics lies at `offset`, inside the window and aligned, as the geometry has checked.
+    /// A `T` that is all atomics lies at `offset`, inside the window and aligned, as the geometry has
+    /// checked.
     #[inline(always)]
     unsafe fn at<T>(&self, offset: u32) -> &'w T {
         // SAFETY: the caller's promise; the window is mapped for 'w.
@@ -39,7 +41,8 @@ impl<'w> Memory<'w> {
     #[inline(always)]
     pub fn mbuf(&self, geometry: &Geometry, index: u32) -> &'w Mbuf {
         debug_assert!(index < geometry.mbufs());
-        // SAFETY: callers in this crate have the index from the geometry, so the mbuf lies in the array; it is atomics and an `UnsafeCell`.
+        // SAFETY: callers in this crate have the index from the geometry, so the mbuf lies in the array; it
+        // is atomics and an `UnsafeCell`.
         unsafe { self.at(geometry.places().mbufs + index * MBUF_BYTES) }
     }
 

@@ -20,7 +20,8 @@ const CLUSTER_SHIFT: u32 = crate::CLUSTER_BYTES.trailing_zeros();
 /// What is shared by all pools. Zero bytes: nobody wants buffers.
 #[repr(C, align(64))]
 pub struct SpaceControl {
-    /// R&H's and BSD's `m_want`: a thread of the server sleeps for want of buffers. Only the server writes it.
+    /// R&H's and BSD's `m_want`: a thread of the server sleeps for want of buffers. Only the server writes
+    /// it.
     pub(crate) want: AtomicU32,
 }
 
@@ -135,7 +136,8 @@ pub(crate) fn subtract(counter: &AtomicU32, n: u32) {
     counter.store(counter.load(Relaxed).wrapping_sub(n), Relaxed);
 }
 
-/// A cluster's word: a reference count, or the link of a free list. Read and written only under its pool's mutex.
+/// A cluster's word: a reference count, or the link of a free list. Read and written only under its pool's
+/// mutex.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Count {
     /// On the free list, with the cluster after it.
@@ -168,7 +170,8 @@ impl Count {
     }
 }
 
-/// Takes up to `n` mbufs with a cluster each off a pool's free lists, as long as `claim` agrees. The caller holds the pool's mutex.
+/// Takes up to `n` mbufs with a cluster each off a pool's free lists, as long as `claim` agrees. The caller
+/// holds the pool's mutex.
 ///
 /// Each word is loaded once and checked before anything is taken; the heads are written once, at the end.
 #[inline(always)]
@@ -237,7 +240,8 @@ pub(crate) fn put_cluster(lists: &Lists, cluster: Item, count: &AtomicU32) {
     add(&lists.clusters_free, 1);
 }
 
-/// Fills all free lists with all buffers: run once, by the kernel, on zeroed memory before the server maps it.
+/// Fills all free lists with all buffers: run once, by the kernel, on zeroed memory before the server maps
+/// it.
 pub fn init(view: &View<'_>) {
     let geometry = view.geometry();
     // From the end, so that the first to be taken are the first in memory.

@@ -1,7 +1,8 @@
 //! The server's side of the free space (R&H, "Free Space"): allocates, frees whole chains, counts references.
 //!
-//! It may wait for a lock, though never for longer than one critical section of the driver on another processor. It never holds two pools' locks,
-//! and holds one for no more than a batch: meanwhile the driver has the other pools.
+//! It may wait for a lock, though never for longer than one critical section of the driver on another
+//! processor. It never holds two pools' locks, and holds one for no more than a batch: meanwhile the driver
+//! has the other pools.
 //!
 //! # Want of buffers (`m_want`)
 //! ```text
@@ -12,9 +13,10 @@
 //! 4 nothing: wait for the event
 //! 5 one waiter less; none: m_want = 0 (unwant)
 //! ```
-//! A buffer that comes back between the server's first look and its wait is found in (3), or else the driver sees `m_want`. The number of waiters is
-//! kept here, by the server, under whatever serialises its threads: were `m_want` reset by the first thread that wakes, as the
-//! paper has it, the second would wait on. The driver never writes it.
+//! A buffer that comes back between the server's first look and its wait is found in (3), or else the driver
+//! sees `m_want`. The number of waiters is kept here, by the server, under whatever serialises its threads:
+//! were `m_want` reset by the first thread that wakes, as the paper has it, the second would wait on. The
+//! driver never writes it.
 
 use shmqueue::{
     InConsumer, Item, PeerMisbehaviour,
@@ -40,7 +42,8 @@ pub struct ProtocolSpace<'w> {
     /// The pool that had something last time.
     pool: u32,
     waiters: u32,
-    /// The first thing found wrong. The server trusts the kernel, so this is a fault of one of the two programs.
+    /// The first thing found wrong. The server trusts the kernel, so this is a fault of one of the two
+    /// programs.
     misbehaviour: Option<PeerMisbehaviour>,
 }
 
@@ -62,7 +65,8 @@ impl<'w> ProtocolSpace<'w> {
         self.misbehaviour
     }
 
-    /// An empty packet of one mbuf that holds its data itself, up to [`INTERNAL_BYTES`]. `None` if no pool has one.
+    /// An empty packet of one mbuf that holds its data itself, up to [`INTERNAL_BYTES`]. `None` if no pool
+    /// has one.
     #[inline]
     pub fn alloc(&mut self) -> Option<Item> {
         self.in_some_pool(|space, pool| {
@@ -91,7 +95,8 @@ impl<'w> ProtocolSpace<'w> {
         got
     }
 
-    /// Up to `n` packets as [`alloc_cluster`](Self::alloc_cluster) gives them, one lock per pool; hands each to `take` and returns how many.
+    /// Up to `n` packets as [`alloc_cluster`](Self::alloc_cluster) gives them, one lock per pool; hands each
+    /// to `take` and returns how many.
     #[inline]
     pub fn alloc_cluster_batch(&mut self, n: u32, mut take: impl FnMut(Item)) -> u32 {
         let mut got = 0;
@@ -113,7 +118,8 @@ impl<'w> ProtocolSpace<'w> {
         got
     }
 
-    /// Runs `attempt` under the lock of one pool after the other, from the last lucky one on, until it has something.
+    /// Runs `attempt` under the lock of one pool after the other, from the last lucky one on, until it has
+    /// something.
     #[inline(always)]
     fn in_some_pool<T>(
         &mut self,
@@ -172,7 +178,8 @@ impl<'w> ProtocolSpace<'w> {
         Ok(done)
     }
 
-    /// One more waiter: `m_want` is set, FENCE. Then drain the deferred-free queue and try again; wait only if there is still nothing.
+    /// One more waiter: `m_want` is set, FENCE. Then drain the deferred-free queue and try again; wait only
+    /// if there is still nothing.
     pub fn want(&mut self) {
         self.waiters += 1;
         self.view.space().want.store(1, Release);
@@ -192,8 +199,8 @@ impl<'w> ProtocolSpace<'w> {
         self.waiters
     }
 
-    /// The whole protocol up to the wait, for one packet with a cluster. With `None` the caller is a waiter: it waits for the event,
-    /// calls [`unwant`](Self::unwant) and tries again.
+    /// The whole protocol up to the wait, for one packet with a cluster. With `None` the caller is a waiter:
+    /// it waits for the event, calls [`unwant`](Self::unwant) and tries again.
     ///
     /// # Errors
     /// As [`drain_deferred`](Self::drain_deferred).
@@ -213,7 +220,8 @@ impl<'w> ProtocolSpace<'w> {
         Ok(got)
     }
 
-    /// One more mbuf refers to `cluster`: for an operation that copies an mbuf, but not its data. `false` if no cluster in use is there.
+    /// One more mbuf refers to `cluster`: for an operation that copies an mbuf, but not its data. `false` if
+    /// no cluster in use is there.
     pub fn share(&mut self, cluster: Item) -> bool {
         let Some(index) = self.view.geometry().cluster_index(cluster) else { return false };
         let _guard = self.view.pool(self.view.geometry().cluster_pool(index)).mutex.lock_protocol();

@@ -1,7 +1,8 @@
 //! One side's view of the shared memory: where its base is mapped, and a private geometry.
 //!
-//! Kernel and server map the window at different addresses (R&H, "Shared Memory & Synchronization"). Here is the only place
-//! where an offset becomes an address, and it does so only after the geometry has found an mbuf or a cluster there.
+//! Kernel and server map the window at different addresses (R&H, "Shared Memory & Synchronization"). Here is
+//! the only place where an offset becomes an address, and it does so only after the geometry has found an
+//! mbuf or a cluster there.
 
 #[cfg(not(loom))]
 use core::ptr::NonNull;
@@ -26,8 +27,9 @@ impl<'w> View<'w> {
     ///
     /// # Safety
     /// 1. For `'w`, `geometry.places().window_bytes` bytes from `base` on are mapped, readable and writable.
-    /// 2. This program reaches the parts that the geometry names only through views, raw pointers and DMA; where it forms a
-    ///    reference to bytes of an mbuf or a cluster, it owns that buffer, and trusts the peer not to write it meanwhile.
+    /// 2. This program reaches the parts that the geometry names only through views, raw pointers and DMA;
+    ///    where it forms a reference to bytes of an mbuf or a cluster, it owns that buffer, and trusts the
+    ///    peer not to write it meanwhile.
     ///
     /// # Panics
     /// If `base` is not aligned to 2048.
@@ -103,7 +105,8 @@ impl<'w> View<'w> {
         }
     }
 
-    /// Where the data of the mbuf at `item` is: offset and bytes, loaded once, and checked to lie in the mbuf's own room or in its cluster.
+    /// Where the data of the mbuf at `item` is: offset and bytes, loaded once, and checked to lie in the
+    /// mbuf's own room or in its cluster.
     #[inline(always)]
     pub fn extent(&self, item: Item) -> Option<(u32, u32)> {
         let (start, bytes) = self.storage(item)?;
@@ -113,10 +116,11 @@ impl<'w> View<'w> {
         (into <= bytes && len <= bytes - into).then_some((data, len))
     }
 
-    /// The address and the number of the bytes of data of the mbuf at `item`; checked as in [`extent`](Self::extent).
+    /// The address and the number of the bytes of data of the mbuf at `item`; checked as in
+    /// [`extent`](Self::extent).
     ///
-    /// The pointer is valid for reads and writes of as many bytes. Who does not own the buffer, or does not trust the peer, copies by
-    /// [`shmqueue::copy`].
+    /// The pointer is valid for reads and writes of as many bytes. Who does not own the buffer, or does not
+    /// trust the peer, copies by [`shmqueue::copy`].
     #[cfg(not(loom))]
     #[inline(always)]
     pub fn data_ptr(&self, item: Item) -> Option<(NonNull<u8>, u32)> {

@@ -1,4 +1,5 @@
-//! The free space from outside: geometry, both sides' allocation and freeing, references, `m_want`, audits, and a peer that lies.
+//! The free space from outside: geometry, both sides' allocation and freeing, references, `m_want`, audits,
+//! and a peer that lies.
 #![cfg(not(loom))]
 
 mod common;
@@ -184,6 +185,25 @@ fn chains_and_shared_clusters_are_too_complex_for_the_driver() {
 }
 
 #[test]
+fn a_cluster_of_another_pool_is_not_freed_under_the_wrong_lock() {
+    let window = Window::new(2, 2, 2);
+    let view = window.view();
+    let (mut server, mut driver) = (ProtocolSpace::new(view), InterruptSpace::new(view));
+    let whole = server.packet_from(&[1; 1000]).unwrap();
+    let filler = server.alloc().unwrap();
+    let second = server.split(whole, 400).unwrap();
+    let pool_of = |item: Item| view.geometry().mbuf_pool(view.geometry().mbuf_index(item).unwrap());
+    assert_eq!((pool_of(whole), pool_of(second)), (0, 1));
+    server.free_batch(&[whole, filler]);
+    let mut deferred = vec![];
+    assert_eq!(driver.try_free(&[second], &mut NoLedger, |item| deferred.push(item)), Ok(0));
+    assert_eq!(deferred, [second]);
+    server.free_batch(&deferred);
+    window.assert_all_free();
+    assert_eq!(server.misbehaviour(), None);
+}
+
+#[test]
 fn want_is_set_until_the_last_waiter_is_served() {
     let window = Window::new(1, 2, 2);
     let view = window.view();
@@ -265,7 +285,8 @@ fn the_ledger_has_the_last_word() {
     );
 }
 
-/// Whatever words the peer writes into the window, the driver's side neither faults nor hangs, and its ledger keeps each buffer single.
+/// Whatever words the peer writes into the window, the driver's side neither faults nor hangs, and its ledger
+/// keeps each buffer single.
 #[test]
 fn random_words_never_hang_or_fault() {
     let mut errors = 0;

@@ -5,9 +5,7 @@
 
 use abi::Error;
 use abi::counters::Counter;
-use abi::message::{
-    BODY_BYTES, Disposition, KERNEL_IDS, MESSAGE_BYTES, Message, NOTIFY_SEND_ONCE,
-};
+use abi::message::{BODY_BYTES, Disposition, KERNEL_IDS, MESSAGE_BYTES, Message, NOTIFY_SEND_ONCE};
 use abi::port::{NULL, THREAD_SELF};
 use abi::thread::WAKE_MESSAGE;
 use core::mem::offset_of;
@@ -43,7 +41,13 @@ impl<M: Machine> Kernel<M> {
     ///
     /// # Errors
     /// As the abi says; nothing was changed.
-    pub(crate) fn send(&mut self, m: &mut M, thread: u16, address: u64, limit: Limit) -> Result<Outcome, Error> {
+    pub(crate) fn send(
+        &mut self,
+        m: &mut M,
+        thread: u16,
+        address: u64,
+        limit: Limit,
+    ) -> Result<Outcome, Error> {
         let task = self.threads[usize::from(thread)].task;
         let mut raw = Raw([0; MESSAGE_BYTES]);
         user::copy_in(m, self.tasks[usize::from(task)].tables(), address, &mut raw.0)?;
@@ -63,9 +67,12 @@ impl<M: Machine> Kernel<M> {
             _ => return Err(Error::BadRight),
         }
         let once = matches!(destination, Right::SendOnce(_));
-        let reply = (raw.get(offset_of!(Message, reply)), raw.disposition(offset_of!(Message, reply_disposition))?);
-        let carried =
-            (raw.get(offset_of!(Message, carried)), raw.disposition(offset_of!(Message, carried_disposition))?);
+        let reply =
+            (raw.get(offset_of!(Message, reply)), raw.disposition(offset_of!(Message, reply_disposition))?);
+        let carried = (
+            raw.get(offset_of!(Message, carried)),
+            raw.disposition(offset_of!(Message, carried_disposition))?,
+        );
         self.check_transfer(task, port, reply)?;
         self.check_transfer(task, port, carried)?;
         check_conflicts(reply, carried, once.then_some(destination_name))?;
@@ -116,7 +123,12 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Can a task let this right go in a message to `port`?
-    fn check_transfer(&self, task: u16, port: u16, (name, disposition): (u32, Disposition)) -> Result<(), Error> {
+    fn check_transfer(
+        &self,
+        task: u16,
+        port: u16,
+        (name, disposition): (u32, Disposition),
+    ) -> Result<(), Error> {
         if disposition == Disposition::None {
             return if name == NULL { Ok(()) } else { Err(Error::BadArgument) };
         }
@@ -128,9 +140,10 @@ impl<M: Machine> Kernel<M> {
             (Disposition::Move, Right::Receive(moved)) if self.ports.would_be_lost(moved, port) => {
                 Err(Error::BadArgument)
             }
-            (Disposition::Move, Right::Send(_) | Right::SendOnce(_) | Right::Receive(_) | Right::Memory { .. }) => {
-                Ok(())
-            }
+            (
+                Disposition::Move,
+                Right::Send(_) | Right::SendOnce(_) | Right::Receive(_) | Right::Memory { .. },
+            ) => Ok(()),
             _ => Err(Error::BadRight),
         }
     }
@@ -183,7 +196,7 @@ impl<M: Machine> Kernel<M> {
         self.deliver(m, port);
     }
 
-    /// A port got something: gives it to a thread that waits for it, or tells the thread that is bound.
+    /// A port got something: gives it to threads that wait for it, tells the thread that is bound, and lets senders in.
     pub(crate) fn deliver(&mut self, m: &mut M, port: u16) {
         let set = self.ports.get(port).set;
         while self.ports.get(port).has_message() {
@@ -194,14 +207,15 @@ impl<M: Machine> Kernel<M> {
                 for thread in bound.into_iter().flatten() {
                     self.post(m, thread, WAKE_MESSAGE as u32);
                 }
-                return;
+                break;
             };
-            let State::Receiving { buffer, .. } = self.threads[usize::from(thread)].state else { return };
+            let State::Receiving { buffer, .. } = self.threads[usize::from(thread)].state else { break };
             match self.take_message(m, thread, port, buffer) {
                 Ok(()) => self.wake(m, thread, 0, 0),
                 Err(error) => self.wake(m, thread, error.raw().into(), 0),
             }
         }
+        self.admit_senders(m, port);
     }
 
     /// Receives from a port or a set into the running thread's memory.
@@ -226,6 +240,7 @@ impl<M: Machine> Kernel<M> {
         };
         if let Some(source) = source {
             self.take_message(m, thread, source, buffer)?;
+            self.admit_senders(m, source);
             return Ok(Outcome::ok(0));
         }
         if limit == 0 {
@@ -257,7 +272,9 @@ impl<M: Machine> Kernel<M> {
     fn take_message(&mut self, m: &mut M, thread: u16, port: u16, buffer: u64) -> Result<(), Error> {
         let task = self.threads[usize::from(thread)].task;
         user::check(m, self.tasks[usize::from(task)].tables(), buffer, MESSAGE_BYTES, true)?;
-        let Holder::Task { name: own_name, .. } = self.ports.get(port).holder else { return Err(Error::BadRight) };
+        let Holder::Task { name: own_name, .. } = self.ports.get(port).holder else {
+            return Err(Error::BadRight);
+        };
         let mut raw = Raw([0; MESSAGE_BYTES]);
         raw.put(offset_of!(Message, destination), own_name);
         let Some(slot) = self.ports.get(port).queue.head() else {
@@ -294,31 +311,38 @@ impl<M: Machine> Kernel<M> {
         raw.put(offset_of!(Message, length), message.length);
         raw.put(offset_of!(Message, sender), message.sender);
         raw.0[BODY_AT..].copy_from_slice(&message.body);
-        let copied = user::copy_out(m, self.tasks[usize::from(task)].tables(), buffer, &raw.0);
-        self.admit_sender(m, port);
-        copied
+        user::copy_out(m, self.tasks[usize::from(task)].tables(), buffer, &raw.0)
     }
 
     fn accept(&mut self, task: u16, right: Right) -> Result<u32, Error> {
         if right == Right::None { Ok(NULL) } else { self.insert_right(task, right) }
     }
 
-    /// There is room in a queue: the first thread that waits for it sends its message now.
-    fn admit_sender(&mut self, m: &mut M, port: u16) {
-        if self.ports.get(port).queued >= QUEUE_LIMIT {
+    /// There is room in a queue: threads that wait for it send their messages now.
+    ///
+    /// A message let in is delivered at once, perhaps to a receiver, which makes room for the next: that one is this
+    /// loop's to let in, not a deeper call's, or the kernel's stack would grow with the number of senders.
+    fn admit_senders(&mut self, m: &mut M, port: u16) {
+        if self.admitting {
             return;
         }
-        let Some(thread) = self.ports.get(port).senders.head() else { return };
-        let slot = self.threads[usize::from(thread)];
-        let State::Sending { message, .. } = slot.state else { return };
-        self.leave_queue(thread);
-        // Off every queue while it sends, as if it ran.
-        self.threads[usize::from(thread)].state = State::Running;
-        match self.send(m, thread, message, Limit::At(slot.deadline)) {
-            Ok(Outcome { status: Outcome::SWITCH, .. }) => {}
-            Ok(outcome) => self.wake(m, thread, outcome.status, outcome.value),
-            Err(error) => self.wake(m, thread, error.raw().into(), 0),
+        self.admitting = true;
+        while self.ports.get(port).queued < QUEUE_LIMIT
+            && let Some(thread) = self.ports.get(port).senders.head()
+        {
+            let slot = self.threads[usize::from(thread)];
+            let State::Sending { message, .. } = slot.state else { break };
+            self.leave_queue(thread);
+            // Off every queue while it sends, as if it ran.
+            self.threads[usize::from(thread)].state = State::Running;
+            match self.send(m, thread, message, Limit::At(slot.deadline)) {
+                // It changed its message, to a port that is full: there it waits.
+                Ok(Outcome { status: Outcome::SWITCH, .. }) => {}
+                Ok(outcome) => self.wake(m, thread, outcome.status, outcome.value),
+                Err(error) => self.wake(m, thread, error.raw().into(), 0),
+            }
         }
+        self.admitting = false;
     }
 }
 
@@ -339,7 +363,9 @@ fn check_conflicts(
 ) -> Result<(), Error> {
     let both = [reply, carried].iter().all(|(_, disposition)| *disposition != Disposition::None);
     let moved = reply.1 == Disposition::Move || carried.1 == Disposition::Move;
-    let used = [reply, carried].iter().any(|(name, disposition)| *disposition != Disposition::None && used_up == Some(*name));
+    let used = [reply, carried]
+        .iter()
+        .any(|(name, disposition)| *disposition != Disposition::None && used_up == Some(*name));
     if used || (both && moved && reply.0 == carried.0) { Err(Error::BadArgument) } else { Ok(()) }
 }
 

@@ -57,12 +57,18 @@ pub enum BootError {
 impl core::fmt::Display for BootError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
-            Self::NoModule => write!(f, "boot: there is no module: give QEMU the archive of programs with -initrd"),
+            Self::NoModule => {
+                write!(f, "boot: there is no module: give QEMU the archive of programs with -initrd")
+            }
             Self::Module(error) => write!(f, "boot: module init: {error}"),
             Self::Init(error) => write!(f, "boot: module init: {error}"),
             Self::TooLittleMemory(free) => {
                 let need = FRAMES_MIN >> 8;
-                write!(f, "boot: too little memory: {} KiB are free, {need} MiB are needed: give QEMU more with -m", free >> 10)
+                write!(
+                    f,
+                    "boot: too little memory: {} KiB are free, {need} MiB are needed: give QEMU more with -m",
+                    free >> 10
+                )
             }
             Self::CommandLine => write!(f, "boot: the command line is longer than {COMMAND_LINE_MAX} bytes"),
         }
@@ -101,6 +107,8 @@ pub struct Kernel<M: Machine> {
     /// Ports that are dying.
     pub(crate) doomed: List,
     pub(crate) reaping: bool,
+    /// Threads that waited for room in a queue are being let in.
+    pub(crate) admitting: bool,
     /// The thread that runs, and its task.
     pub(crate) current: Option<u16>,
     pub(crate) current_task: u16,
@@ -136,6 +144,7 @@ impl<M: Machine> Kernel<M> {
             typists: List::EMPTY,
             doomed: List::EMPTY,
             reaping: false,
+            admitting: false,
             current: None,
             current_task: 0,
             module: &[],
@@ -276,7 +285,8 @@ impl<M: Machine> Kernel<M> {
         if spent && !self.ready.any_at_least(priority) {
             thread.ticks_left = QUANTUM_TICKS;
         }
-        self.reschedule |= if spent { self.ready.any_at_least(priority) } else { self.ready.any_at_least(priority + 1) };
+        self.reschedule |=
+            if spent { self.ready.any_at_least(priority) } else { self.ready.any_at_least(priority + 1) };
     }
 
     fn expire(&mut self, m: &mut M, now: u64) {
@@ -321,7 +331,8 @@ impl<M: Machine> Kernel<M> {
     /// An interrupt made a thread ready: it runs at once if its priority is higher.
     fn preempt_for(&mut self, thread: u16) {
         if let Some(running) = self.current {
-            let higher = self.threads[usize::from(thread)].priority > self.threads[usize::from(running)].priority;
+            let higher =
+                self.threads[usize::from(thread)].priority > self.threads[usize::from(running)].priority;
             self.reschedule |= higher && self.threads[usize::from(thread)].state == State::Ready;
         }
     }

@@ -39,6 +39,8 @@ pub mod space;
 pub mod symbols;
 mod syscall;
 pub mod task;
+#[cfg(test)]
+mod tests;
 pub mod thread;
 pub mod user;
 

@@ -23,7 +23,13 @@ impl<M: Machine> Kernel<M> {
     ///
     /// # Errors
     /// [`Error::NotFound`]: there is no such program; [`Error::BadProgram`]; [`Error::NoResources`]. Nothing was changed.
-    pub(crate) fn spawn(&mut self, m: &mut M, name: &[u8], arguments: &[u8], priority: u8) -> Result<u16, Error> {
+    pub(crate) fn spawn(
+        &mut self,
+        m: &mut M,
+        name: &[u8],
+        arguments: &[u8],
+        priority: u8,
+    ) -> Result<u16, Error> {
         let file = module::find(self.module, name).map_err(|_| Error::NotFound)?;
         let program = Program::parse(file).map_err(|_| Error::BadProgram)?;
         let free = self.tasks.iter().position(|task| task.id == 0).ok_or(Error::NoResources)?;

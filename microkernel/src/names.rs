@@ -133,7 +133,13 @@ impl Names {
     /// Could a send right to `port` be counted at a name that is there, or is a name free besides `others`?
     #[must_use]
     pub fn has_room(&self, count: usize) -> bool {
-        self.table.iter().skip(HOST as usize + 1).filter(|entry| entry.right == Right::None).take(count).count() == count
+        self.table
+            .iter()
+            .skip(HOST as usize + 1)
+            .filter(|entry| entry.right == Right::None)
+            .take(count)
+            .count()
+            == count
     }
 
     /// Names in use.

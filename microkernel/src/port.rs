@@ -1,5 +1,5 @@
-//! Ports and the messages queued at them, as tables; what happens when they are used is in [`crate::ipc`] and
-//! [`crate::rights`].
+//! Ports and the messages queued at them, as tables; what happens when they are used is in `ipc` and
+//! `rights`.
 //!
 //! A port counts references: each name, each right on its way in a message, each request for a notification, and the
 //! kernel's own for what it keeps behind a port. A port that has died keeps its slot until the last is gone, so that a name for

@@ -131,7 +131,8 @@ impl<M: Machine> Kernel<M> {
 
     /// Ends the waits of all threads that wait to receive from a port or to send to it.
     pub(crate) fn fail_waiters(&mut self, m: &mut M, port: u16, error: Error) {
-        while let Some(thread) = self.ports.get(port).receivers.head().or(self.ports.get(port).senders.head()) {
+        while let Some(thread) = self.ports.get(port).receivers.head().or(self.ports.get(port).senders.head())
+        {
             self.wake(m, thread, error.raw().into(), 0);
         }
     }

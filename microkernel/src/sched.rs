@@ -69,6 +69,22 @@ impl Ready {
             self.map &= !(1 << priority);
         }
     }
+
+    /// All threads that are ready, each once, if the lists and the map are right.
+    #[cfg(test)]
+    pub(crate) fn all(&self, threads: &[Thread]) -> std::vec::Vec<u16> {
+        let mut out = std::vec::Vec::new();
+        for (priority, queue) in self.queues.iter().enumerate() {
+            assert_eq!(self.map >> priority & 1 == 0, queue.is_empty());
+            let mut next = queue.head();
+            while let Some(thread) = next {
+                assert_eq!(usize::from(threads[usize::from(thread)].priority), priority);
+                out.push(thread);
+                next = List::after(threads, thread);
+            }
+        }
+        out
+    }
 }
 
 impl Default for Ready {

@@ -25,7 +25,13 @@ fn pieces(address: u64, length: usize) -> impl Iterator<Item = (u64, core::ops::
 ///
 /// # Errors
 /// [`Error::BadAddress`].
-pub fn check<M: Machine>(m: &M, space: &M::Space, address: u64, length: usize, write: bool) -> Result<(), Error> {
+pub fn check<M: Machine>(
+    m: &M,
+    space: &M::Space,
+    address: u64,
+    length: usize,
+    write: bool,
+) -> Result<(), Error> {
     if !is_user_range(address, length as u64) {
         return Err(Error::BadAddress);
     }
@@ -68,7 +74,13 @@ pub fn load<M: Machine>(m: &mut M, space: &M::Space, address: u64, bytes: &[u8])
     fill(m, space, address, bytes, false)
 }
 
-fn fill<M: Machine>(m: &mut M, space: &M::Space, address: u64, bytes: &[u8], write: bool) -> Result<(), Error> {
+fn fill<M: Machine>(
+    m: &mut M,
+    space: &M::Space,
+    address: u64,
+    bytes: &[u8],
+    write: bool,
+) -> Result<(), Error> {
     for (at, range) in pieces(address, bytes.len()) {
         let phys = m.translate(space, at, write).ok_or(Error::BadAddress)?;
         m.copy_to_phys(phys, &bytes[range]);

@@ -81,28 +81,26 @@ fn ipv4(payload: u32, first: u64, word: impl Fn(usize) -> u64) -> Result<Family,
     if header == 20 {
         sum = add(sum, (first >> 48) + (last & 0xffff));
     } else {
-        sum = options(add(add(sum, first >> 48), last), header, word);
+        sum = options(add(sum, first >> 48), last, header, word);
     }
     if fold(sum) == 0xffff { Ok(Family::Ipv4) } else { Err(Drop::BadChecksum) }
 }
 
-/// Adds what of a header of 24 to 60 bytes follows the word at 32; `sum` has all before, and that word whole.
+/// Adds what of a header of 24 to 60 bytes lies in the word at 32, `last`, and behind it.
 #[cold]
-fn options(mut sum: u64, header: u32, word: impl Fn(usize) -> u64) -> u64 {
-    // The header ends at byte 14 + header, 38 at least. Of the word at 32 the last two bytes may lie behind the end.
-    let end = ETHERNET_BYTES + header;
+fn options(sum: u64, last: u64, header: u32, word: impl Fn(usize) -> u64) -> u64 {
+    let end = (ETHERNET_BYTES + header) as usize;
     if end < 40 {
-        let behind = word(4) >> 48 << 48;
-        return sub(sum, behind);
+        return add(sum, last & 0xffff_ffff_ffff);
     }
+    let mut sum = add(sum, last);
     let mut at = 40;
     while at + 8 <= end {
-        sum = add(sum, word(at as usize / 8));
+        sum = add(sum, word(at / 8));
         at += 8;
     }
     if at < end {
-        let bits = 8 * (end - at);
-        sum = add(sum, word(at as usize / 8) & ((1 << bits) - 1));
+        sum = add(sum, word(at / 8) & ((1 << (8 * (end - at))) - 1));
     }
     sum
 }
@@ -134,19 +132,11 @@ const fn add(a: u64, b: u64) -> u64 {
     sum + carry as u64
 }
 
-/// One's complement subtraction.
-#[inline(always)]
-const fn sub(a: u64, b: u64) -> u64 {
-    add(a, !b)
-}
-
+/// A number and itself with its halves exchanged: the upper half of their sum is the sum of the halves, with the carry put back.
 #[inline(always)]
 const fn fold(sum: u64) -> u16 {
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    let sum = (sum >> 16) + (sum & 0xffff);
-    sum as u16
+    let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
+    (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
 #[cfg(test)]

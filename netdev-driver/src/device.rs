@@ -70,7 +70,9 @@ impl<'w, H: Hal> Device<'w, H> {
     ) -> Result<Self, NicError> {
         match model {
             Model::E1000 => Endpoint::new(E1000::new(hal)?, window, config, ledger).map(Self::E1000),
-            Model::VirtioNet => Endpoint::new(VirtioNet::new(hal)?, window, config, ledger).map(Self::VirtioNet),
+            Model::VirtioNet => {
+                Endpoint::new(VirtioNet::new(hal)?, window, config, ledger).map(Self::VirtioNet)
+            }
         }
         .map_err(|_| NicError::NoMemory)
     }

@@ -1,7 +1,7 @@
 //! Arrays of descriptors in memory that a device reads and writes.
 //!
 //! No reference is ever formed to what the device can write: elements are copied in and out by volatile accesses, which stay in program
-//! order among themselves. [`publish`] and [`observe`] order them for the processor.
+//! order among themselves. `publish` and `observe` order them for the processor.
 #![expect(unsafe_code, reason = "volatile accesses to memory that a device writes")]
 
 use core::{

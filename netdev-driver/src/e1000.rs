@@ -11,7 +11,7 @@
 use crate::{
     dma::{DmaArray, observe, publish},
     hal::{Hal, Registers},
-    nic::{Causes, Nic, NicError, RxDone, RxStatus, Segment, TxChecksum},
+    nic::{Nic, NicError, RxDone, RxStatus, Segment, TxChecksum},
 };
 use abi::{device::offload, window::CLUSTER_BYTES};
 
@@ -325,7 +325,8 @@ impl<H: Hal> Nic for E1000<H> {
 
     #[inline(always)]
     fn tx_room(&self, segments: usize) -> bool {
-        self.tx.used + segments as u32 + 1 <= RING_USABLE
+        // One more for a context.
+        self.tx.used + (segments as u32) < RING_USABLE
     }
 
     #[inline(always)]
@@ -375,13 +376,13 @@ impl<H: Hal> Nic for E1000<H> {
             observe();
             self.tx.first_mark = (self.tx.first_mark + 1) % RING;
             let mut at = self.tx.clean;
+            self.tx.used -= ((end + RING - at) % RING) as u32 + 1;
             loop {
                 let token = core::mem::take(&mut self.tx.tokens[at % RING]);
                 if token != 0 {
                     self.tx.frames -= 1;
                     done(token);
                 }
-                self.tx.used -= 1;
                 if at == end {
                     break;
                 }
@@ -406,10 +407,10 @@ impl<H: Hal> Nic for E1000<H> {
     }
 
     #[inline]
-    fn interrupt_causes(&mut self) -> Causes {
-        let causes = self.registers.read32(reg::ICR);
+    fn acknowledge_interrupt(&mut self) -> bool {
+        // Reading clears all causes, also those that are masked.
         let tx = if self.tx.interrupt { reg::INT_TXDW } else { 0 };
-        Causes { any: causes & (reg::INT_RX | reg::INT_LSC | tx) != 0, link: causes & reg::INT_LSC != 0 }
+        self.registers.read32(reg::ICR) & (reg::INT_RX | reg::INT_LSC | tx) != 0
     }
 
     #[inline(always)]

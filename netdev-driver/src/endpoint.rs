@@ -30,7 +30,7 @@ mod transmit;
 
 /// A device that has frames to send and sends none for so long, in ns, is reset.
 pub const STUCK_NS: u64 = 2_000_000_000;
-/// Frames that are received, or sent, in one interrupt or trap, at most (a multiple of [`BATCH`]).
+/// Frames that are received, or sent, in one interrupt or trap, at most (whole batches of 64).
 pub const BUDGET: u32 = 512;
 /// Frames that go through the steps together.
 pub(crate) const BATCH: usize = 64;
@@ -161,8 +161,7 @@ impl<'w, N: Nic> Endpoint<'w, N> {
         }
         self.nic.quiesce();
         self.generation = self.generation.wrapping_add(1).max(1);
-        let mapped =
-            Mapped::open(&self.window, &self.layout, self.generation).ok_or(OpenError::TooSmall)?;
+        let mapped = Mapped::open(&self.window, &self.layout, self.generation).ok_or(OpenError::TooSmall)?;
         self.ledger.open(&self.layout);
         self.nic.start().map_err(OpenError::Nic)?;
         // At least half of the clusters are for sending and for what the server has in hand.
@@ -213,7 +212,7 @@ impl<'w, N: Nic> Endpoint<'w, N> {
     /// The device interrupts: reads why, once, and does what [`poll`](Self::poll) does.
     #[inline]
     pub fn interrupt(&mut self) -> Outcome {
-        if !self.nic.interrupt_causes().any {
+        if !self.nic.acknowledge_interrupt() {
             return Outcome::default();
         }
         self.poll()

@@ -108,7 +108,8 @@ pub unsafe trait Hal {
     /// The registers of a base address register.
     type Registers: Registers;
 
-    /// Maps the memory behind base address register `index` (0 to 5); `None` if there is none.
+    /// Maps the memory behind base address register `index` (0 to 5; of a 64-bit pair, the first); `None` if there is none. A driver may ask
+    /// for the same one several times.
     fn bar(&mut self, index: u8) -> Option<Self::Registers>;
     /// Reads 32 bits of the device's PCI configuration space at `offset`, a multiple of 4 below 256.
     fn config_read32(&self, offset: u8) -> u32;

@@ -4,8 +4,6 @@
 //! ring, with the right to write, so exclusively; or for a frame to send, with the right to read, which several mbufs may share. What
 //! is claimed twice, a chain that bites its tail, a free list that leads into the receive ring: all are one failed claim.
 
-use core::ops::Range;
-
 use abi::{
     device::Audit,
     window::{CLUSTER_BYTES, CLUSTERS_MAX, Layout, MBUF_BYTES},
@@ -16,61 +14,77 @@ use shmqueue::{Item, PeerMisbehaviour};
 const CLUSTERS: usize = CLUSTERS_MAX as usize;
 const MBUFS: usize = 2 * CLUSTERS;
 
-/// No cluster, no next mbuf.
-const NONE: u16 = u16::MAX;
+/// What is known of an mbuf, in one word: its holder in bits 0 and 1, its cluster's index plus 1 (0: none) in bits 2 to 15, and the
+/// index plus 1 of the next mbuf of its frame (0: none) in bits 16 to 31. So "a frame of one mbuf, sent with this cluster" is one comparison.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Entry(u32);
 
-/// What an mbuf is in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-enum Holder {
-    Server,
-    /// In the receive ring.
-    Posted,
-    /// The first mbuf of a frame in the transmit ring.
-    Sending,
-    /// Another mbuf of such a frame.
-    SendingRest,
+/// The server has it.
+const SERVER: u32 = 0;
+/// In the receive ring.
+const IN_RECEIVE_RING: u32 = 1;
+/// The first mbuf of a frame in the transmit ring.
+const SENDING: u32 = 2;
+/// Another mbuf of such a frame.
+const SENDING_REST: u32 = 3;
+
+impl Entry {
+    #[inline(always)]
+    const fn new(holder: u32, cluster: Option<u32>) -> Self {
+        match cluster {
+            Some(cluster) => Self(holder | (cluster + 1) << 2),
+            None => Self(holder),
+        }
+    }
+
+    #[inline(always)]
+    const fn holder(self) -> u32 {
+        self.0 & 3
+    }
+
+    #[inline(always)]
+    const fn cluster(self) -> Option<u32> {
+        (self.0 >> 2 & 0x3fff).checked_sub(1)
+    }
+
+    #[inline(always)]
+    const fn next(self) -> Option<u32> {
+        (self.0 >> 16).checked_sub(1)
+    }
 }
-
-/// What is known of an mbuf that is not the server's.
-#[derive(Clone, Copy)]
-#[repr(C, align(8))]
-struct Entry {
-    holder: Holder,
-    /// Its cluster's index, or [`NONE`].
-    cluster: u16,
-    /// The index of the next mbuf of its frame, or [`NONE`].
-    next: u16,
-}
-
-const SERVERS: Entry = Entry { holder: Holder::Server, cluster: NONE, next: NONE };
 
 /// A cluster's state: 0 the server's, [`POSTED`] in the receive ring, else the number of mbufs in the transmit ring that refer to it.
 const POSTED: u8 = u8::MAX;
 
-/// The ledger of one window. It is large (136 KiB): a static of the kernel.
+/// The ledger of one window. It is large (72 KiB): a static of the kernel.
 pub struct Ledger {
-    mbufs: Area,
-    clusters: Area,
+    mbufs: Area<MBUF_BYTES>,
+    clusters: Area<CLUSTER_BYTES>,
     entries: [Entry; MBUFS],
     states: [u8; CLUSTERS],
 }
 
-/// Where an array of the window is.
+/// Where an array of elements of `SIZE` bytes, a power of two, is in the window.
 #[derive(Clone, Copy)]
-struct Area {
+struct Area<const SIZE: u32> {
     at: u32,
-    bytes: u32,
+    count: u32,
 }
 
-impl Area {
-    const EMPTY: Area = Area { at: 0, bytes: 0 };
+impl<const SIZE: u32> Area<SIZE> {
+    const EMPTY: Self = Self { at: 0, count: 0 };
 
-    /// `offset` as an index; what is below the start wraps to a large number.
+    /// `offset` as an index. One comparison checks all: what is below the start wraps to a large number, and so does, rotated, what is not a
+    /// multiple of the size.
     #[inline(always)]
-    const fn index(self, offset: u32, size: u32) -> Option<u16> {
-        let into = offset.wrapping_sub(self.at);
-        if into < self.bytes && into.is_multiple_of(size) { Some((into / size) as u16) } else { None }
+    const fn index(self, offset: u32) -> Option<u32> {
+        let index = offset.wrapping_sub(self.at).rotate_right(SIZE.trailing_zeros());
+        if index < self.count { Some(index) } else { None }
+    }
+
+    #[inline(always)]
+    const fn offset(self, index: u32) -> u32 {
+        self.at + index * SIZE
     }
 }
 
@@ -84,60 +98,65 @@ impl Ledger {
     /// The ledger of no window: it refuses everything.
     #[must_use]
     pub const fn new() -> Self {
-        Self { mbufs: Area::EMPTY, clusters: Area::EMPTY, entries: [SERVERS; MBUFS], states: [0; CLUSTERS] }
+        Self {
+            mbufs: Area::EMPTY,
+            clusters: Area::EMPTY,
+            entries: [Entry(SERVER); MBUFS],
+            states: [0; CLUSTERS],
+        }
     }
 
     /// A new window: all buffers are the server's.
     pub fn open(&mut self, layout: &Layout) {
         self.close();
-        self.mbufs = Area { at: layout.mbufs_at, bytes: layout.config.mbufs() * MBUF_BYTES };
-        self.clusters = Area { at: layout.clusters_at, bytes: layout.config.clusters() * CLUSTER_BYTES };
+        self.mbufs = Area { at: layout.mbufs_at, count: layout.config.mbufs() };
+        self.clusters = Area { at: layout.clusters_at, count: layout.config.clusters() };
     }
 
     /// The end of a window, when no device has its buffers any more.
     pub fn close(&mut self) {
         self.mbufs = Area::EMPTY;
         self.clusters = Area::EMPTY;
-        self.entries.fill(SERVERS);
+        self.entries.fill(Entry(SERVER));
         self.states.fill(0);
     }
 
     #[inline(always)]
-    const fn mbuf_offset(&self, index: u16) -> u32 {
-        self.mbufs.at + index as u32 * MBUF_BYTES
-    }
-
-    #[inline(always)]
-    const fn cluster_offset(&self, index: u16) -> u32 {
-        self.clusters.at + index as u32 * CLUSTER_BYTES
-    }
-
-    #[inline(always)]
-    fn entry(&mut self, index: u16) -> &mut Entry {
+    fn entry(&mut self, index: u32) -> &mut Entry {
         &mut self.entries[index as usize % MBUFS]
     }
 
-    /// The cluster that the mbuf `token` was put into the receive ring with; `None` if it was not.
-    #[inline]
-    #[must_use]
-    pub fn posted(&self, token: u32) -> Option<u32> {
-        let index = self.mbufs.index(token, MBUF_BYTES)?;
-        let entry = self.entries[index as usize % MBUFS];
-        (entry.holder == Holder::Posted).then(|| self.cluster_offset(entry.cluster))
+    #[inline(always)]
+    fn state(&mut self, cluster: u32) -> &mut u8 {
+        &mut self.states[cluster as usize % CLUSTERS]
     }
 
-    /// The pair leaves the receive ring for the server. `false` if it was not there.
-    #[inline]
-    pub fn deliver(&mut self, token: u32) -> bool {
-        let Some(index) = self.mbufs.index(token, MBUF_BYTES) else { return false };
-        let entry = self.entry(index);
-        if entry.holder != Holder::Posted {
-            return false;
+    /// The pair of the mbuf `token` leaves the receive ring for the server; its cluster. `None` if it was not there.
+    #[inline(always)]
+    pub fn deliver(&mut self, token: u32) -> Option<u32> {
+        let index = self.mbufs.index(token)?;
+        let entry = *self.entry(index);
+        if entry.holder() != IN_RECEIVE_RING {
+            return None;
         }
-        let cluster = entry.cluster;
-        *entry = SERVERS;
-        self.states[cluster as usize % CLUSTERS] = 0;
-        true
+        let cluster = entry.cluster()?;
+        // The cluster's number stays in the entry, for `deliver_not`.
+        *self.entry(index) = Entry::new(SERVER, Some(cluster));
+        *self.state(cluster) = 0;
+        Some(self.clusters.offset(cluster))
+    }
+
+    /// The pair that [`deliver`](Self::deliver) has just let go stays in the receive ring after all; its cluster.
+    pub fn deliver_not(&mut self, token: u32) -> Option<u32> {
+        let index = self.mbufs.index(token)?;
+        let entry = *self.entry(index);
+        let cluster = entry.cluster()?;
+        if entry.holder() != SERVER || *self.state(cluster) != 0 {
+            return None;
+        }
+        *self.state(cluster) = POSTED;
+        *self.entry(index) = Entry::new(IN_RECEIVE_RING, Some(cluster));
+        Some(self.clusters.offset(cluster))
     }
 
     /// Claims a frame's first mbuf, and its cluster if it has one, for the transmit ring.
@@ -146,7 +165,7 @@ impl Ledger {
     /// They are not the server's to give.
     #[inline]
     pub fn send(&mut self, mbuf: u32, cluster: Option<u32>) -> Result<(), PeerMisbehaviour> {
-        self.claim(mbuf, cluster, Holder::Sending).map(|_| ())
+        self.claim(mbuf, cluster, SENDING).map(|_| ())
     }
 
     /// Claims a further mbuf of a frame whose last one so far is `last`.
@@ -154,67 +173,58 @@ impl Ledger {
     /// # Errors
     /// They are not the server's to give; the frame so far stays claimed.
     pub fn send_rest(&mut self, last: u32, mbuf: u32, cluster: Option<u32>) -> Result<(), PeerMisbehaviour> {
-        let last = self.mbufs.index(last, MBUF_BYTES).ok_or(PeerMisbehaviour::NotAnItem(last))?;
-        let index = self.claim(mbuf, cluster, Holder::SendingRest)?;
-        self.entry(last).next = index;
+        let last = self.mbufs.index(last).ok_or(PeerMisbehaviour::NotAnItem(last))?;
+        let index = self.claim(mbuf, cluster, SENDING_REST)?;
+        self.entry(last).0 |= (index + 1) << 16;
         Ok(())
     }
 
     #[inline(always)]
-    fn claim(&mut self, mbuf: u32, cluster: Option<u32>, holder: Holder) -> Result<u16, PeerMisbehaviour> {
-        let index = self.mbufs.index(mbuf, MBUF_BYTES).ok_or(PeerMisbehaviour::NotAnItem(mbuf))?;
-        if self.entry(index).holder != Holder::Server {
+    fn claim(&mut self, mbuf: u32, cluster: Option<u32>, holder: u32) -> Result<u32, PeerMisbehaviour> {
+        let index = self.mbufs.index(mbuf).ok_or(PeerMisbehaviour::NotAnItem(mbuf))?;
+        if self.entry(index).holder() != SERVER {
             return Err(PeerMisbehaviour::Refused(mbuf));
         }
-        let mut cluster_index = NONE;
+        let mut entry = Entry::new(holder, None);
         if let Some(cluster) = cluster {
-            cluster_index =
-                self.clusters.index(cluster, CLUSTER_BYTES).ok_or(PeerMisbehaviour::NotAnItem(cluster))?;
-            let state = &mut self.states[cluster_index as usize % CLUSTERS];
+            let number = self.clusters.index(cluster).ok_or(PeerMisbehaviour::NotAnItem(cluster))?;
+            let state = self.state(number);
             // The last number before POSTED is not used either, so that a count never turns into it.
             if *state >= POSTED - 1 {
                 return Err(PeerMisbehaviour::Refused(cluster));
             }
             *state += 1;
+            entry = Entry::new(holder, Some(number));
         }
-        *self.entry(index) = Entry { holder, cluster: cluster_index, next: NONE };
+        *self.entry(index) = entry;
         Ok(index)
     }
 
     /// All mbufs of the frame `token`, and their clusters, leave the transmit ring for the server. `false` if it was not there.
     pub fn release(&mut self, token: u32) -> bool {
-        let Some(mut index) = self.mbufs.index(token, MBUF_BYTES) else { return false };
-        if self.entry(index).holder != Holder::Sending {
+        let Some(first) = self.mbufs.index(token) else { return false };
+        if self.entry(first).holder() != SENDING {
             return false;
         }
         // Each step ends an entry's claim, so the walk is bounded by the claims.
-        while index != NONE {
-            let entry = core::mem::replace(self.entry(index), SERVERS);
-            self.unsend(entry.cluster);
-            index = entry.next;
+        let mut next = Some(first);
+        while let Some(index) = next {
+            let entry = core::mem::replace(self.entry(index), Entry(SERVER));
+            if let Some(cluster) = entry.cluster() {
+                *self.state(cluster) -= 1;
+            }
+            next = entry.next();
         }
         true
     }
 
-    #[inline(always)]
-    fn unsend(&mut self, cluster: u16) {
-        if cluster != NONE {
-            let state = &mut self.states[cluster as usize % CLUSTERS];
-            debug_assert!(*state != 0 && *state != POSTED);
-            *state -= 1;
-        }
-    }
-
-    const fn indices(&self) -> Range<u16> {
-        0..(self.mbufs.bytes / MBUF_BYTES) as u16
-    }
-
     /// Hands out each pair in the receive ring: mbuf and cluster.
     pub fn each_posted(&self, mut pair: impl FnMut(u32, u32)) {
-        for index in self.indices() {
-            let entry = self.entries[index as usize];
-            if entry.holder == Holder::Posted {
-                pair(self.mbuf_offset(index), self.cluster_offset(entry.cluster));
+        for (index, entry) in (0..self.mbufs.count).zip(&self.entries) {
+            if entry.holder() == IN_RECEIVE_RING
+                && let Some(cluster) = entry.cluster()
+            {
+                pair(self.mbufs.offset(index), self.clusters.offset(cluster));
             }
         }
     }
@@ -223,10 +233,9 @@ impl Ledger {
     #[must_use]
     pub fn next_sending(&self, from: u32) -> Option<u32> {
         let start = from.saturating_sub(self.mbufs.at).div_ceil(MBUF_BYTES);
-        let rest = self.indices().skip(start as usize);
-        rest.filter(|&index| self.entries[index as usize].holder == Holder::Sending)
-            .map(|index| self.mbuf_offset(index))
-            .next()
+        (start..self.mbufs.count)
+            .find(|&index| self.entries[index as usize].holder() == SENDING)
+            .map(|index| self.mbufs.offset(index))
     }
 
     /// The sums.
@@ -234,10 +243,10 @@ impl Ledger {
     pub fn audit(&self) -> Audit {
         let mut audit = Audit::default();
         for entry in &self.entries {
-            match entry.holder {
-                Holder::Server => {}
-                Holder::Posted => audit.mbufs_posted += 1,
-                Holder::Sending | Holder::SendingRest => audit.mbufs_transmitting += 1,
+            match entry.holder() {
+                SERVER => {}
+                IN_RECEIVE_RING => audit.mbufs_posted += 1,
+                _ => audit.mbufs_transmitting += 1,
             }
         }
         for &state in &self.states {
@@ -253,46 +262,44 @@ impl Ledger {
 
 /// What the pools ask before they give a buffer to the receive ring or take one back from the transmit ring.
 impl Claim for Ledger {
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, mbuf: Item, cluster: Item) -> bool {
-        let (Some(index), Some(cluster)) = (
-            self.mbufs.index(mbuf.get(), MBUF_BYTES),
-            self.clusters.index(cluster.get(), CLUSTER_BYTES),
-        ) else {
+        let (Some(index), Some(cluster)) = (self.mbufs.index(mbuf.get()), self.clusters.index(cluster.get()))
+        else {
             return false;
         };
-        let state = &mut self.states[cluster as usize % CLUSTERS];
-        let entry = &mut self.entries[index as usize % MBUFS];
-        if entry.holder != Holder::Server || *state != 0 {
+        if self.entry(index).holder() != SERVER || *self.state(cluster) != 0 {
             return false;
         }
-        *state = POSTED;
-        *entry = Entry { holder: Holder::Posted, cluster, next: NONE };
+        *self.state(cluster) = POSTED;
+        *self.entry(index) = Entry::new(IN_RECEIVE_RING, Some(cluster));
         true
     }
 
-    #[inline]
+    #[inline(always)]
     fn give(&mut self, mbuf: Item, cluster: Option<Item>) -> bool {
-        let Some(index) = self.mbufs.index(mbuf.get(), MBUF_BYTES) else { return false };
-        let entry = *self.entry(index);
-        let given = match cluster {
-            None => Some(NONE),
-            Some(cluster) => self.clusters.index(cluster.get(), CLUSTER_BYTES),
-        };
+        let Some(index) = self.mbufs.index(mbuf.get()) else { return false };
         // A frame of one mbuf, with the cluster that it was sent with: the server may have written another one meanwhile.
-        if entry.holder != Holder::Sending || entry.next != NONE || given != Some(entry.cluster) {
+        let Some(cluster) = cluster else {
+            let given = *self.entry(index) == Entry::new(SENDING, None);
+            if given {
+                *self.entry(index) = Entry(SERVER);
+            }
+            return given;
+        };
+        let Some(cluster) = self.clusters.index(cluster.get()) else { return false };
+        // Nobody else refers to the cluster, say the counts in the window; but no other frame that is on its way may do so either.
+        if *self.entry(index) != Entry::new(SENDING, Some(cluster)) || *self.state(cluster) != 1 {
             return false;
         }
-        if entry.cluster != NONE && self.states[entry.cluster as usize % CLUSTERS] != 1 {
-            return false; // nobody else refers to it, say the counts in the window, but another frame is on its way
-        }
-        *self.entry(index) = SERVERS;
-        self.unsend(entry.cluster);
+        *self.entry(index) = Entry(SERVER);
+        *self.state(cluster) = 0;
         true
     }
 }
 
-const _: () = assert!(CLUSTERS < NONE as usize && MBUFS < NONE as usize);
+// An index plus 1 fits into its bits.
+const _: () = assert!(MBUFS < 1 << 16 && CLUSTERS < 1 << 14);
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@
 //! | module | what it is | source |
 //! | --- | --- | --- |
 //! | [`hal`] | what the drivers ask of the machine: registers, DMA memory, the window | |
-//! | [`dma`] | descriptor rings in memory that a device writes | |
+//! | `dma` | descriptor rings in memory that a device writes | |
 //! | [`nic`] | what every network device does: buffers in, buffers out | |
 //! | [`e1000`] | Intel 82540EM | Intel, "PCI/PCI-X Family of Gigabit Ethernet Controllers Software Developer's Manual" |
 //! | [`virtio_net`] | virtio network device on PCI | OASIS, "Virtual I/O Device (VIRTIO) Version 1.2" |
@@ -23,7 +23,7 @@
 
 pub mod demux;
 pub mod device;
-pub mod dma;
+mod dma;
 pub mod e1000;
 pub mod endpoint;
 pub mod hal;

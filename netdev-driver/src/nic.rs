@@ -53,15 +53,6 @@ pub struct TxChecksum {
     pub offset: u16,
 }
 
-/// Why an interrupt came.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Causes {
-    /// It was this device.
-    pub any: bool,
-    /// The link went up or down.
-    pub link: bool,
-}
-
 /// Why a device does not start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NicError {
@@ -141,8 +132,8 @@ pub trait Nic {
     /// Asks for an interrupt when frames have left, or no longer. `true` if some left meanwhile: reap again.
     fn tx_interrupt(&mut self, wanted: bool) -> bool;
 
-    /// Reads, and so acknowledges, why an interrupt came. Once for each interrupt: a register read.
-    fn interrupt_causes(&mut self) -> Causes;
+    /// Asks the device whether the interrupt is its own, and so acknowledges it: one register read.
+    fn acknowledge_interrupt(&mut self) -> bool;
     /// Completions of what was never posted, since the last call.
     fn take_bogus(&mut self) -> u32;
 }

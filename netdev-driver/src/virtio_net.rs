@@ -6,7 +6,7 @@
 use crate::{
     dma::DmaArray,
     hal::{Hal, Registers},
-    nic::{Causes, Nic, NicError, RxDone, RxStatus, SEGMENTS_MAX, Segment, TxChecksum},
+    nic::{Nic, NicError, RxDone, RxStatus, SEGMENTS_MAX, Segment, TxChecksum},
 };
 use abi::{device::offload, window::CLUSTER_BYTES};
 use queue::{DESCRIPTORS, NEXT, Queue, WRITE};
@@ -82,7 +82,12 @@ impl Slots {
     }
 
     /// Empty, with the header's descriptor of each slot in its place; `write`: the device writes headers.
-    fn start<R: Registers>(&mut self, transport: &Transport<R>, event: bool, write: bool) -> Result<(), NicError> {
+    fn start<R: Registers>(
+        &mut self,
+        transport: &Transport<R>,
+        event: bool,
+        write: bool,
+    ) -> Result<(), NicError> {
         self.clear();
         self.queue.start(transport, event)?;
         self.headers.zero();
@@ -408,9 +413,9 @@ impl<H: Hal> Nic for VirtioNet<H> {
     }
 
     #[inline]
-    fn interrupt_causes(&mut self) -> Causes {
-        let isr = self.transport.isr.read8(0);
-        Causes { any: isr != 0, link: isr & 2 != 0 }
+    fn acknowledge_interrupt(&mut self) -> bool {
+        // 4.1.4.5: reading clears it. Bit 0: a queue, bit 1: the configuration.
+        self.transport.isr.read8(0) & 3 != 0
     }
 
     #[inline(always)]

@@ -1,5 +1,8 @@
 //! The window as the kernel maps it: the only place where an offset becomes an address here, beside `mbuf`'s view.
-#![expect(unsafe_code, reason = "makes references to queues and reads frames at checked offsets of the window")]
+#![expect(
+    unsafe_code,
+    reason = "makes references to queues and reads frames at checked offsets of the window"
+)]
 
 use core::{marker::PhantomData, ptr::NonNull};
 

@@ -40,8 +40,10 @@ impl Default for Demux {
 #[inline]
 fn place(key: &Key) -> usize {
     let [a, b, c, d] = key.addresses;
-    let mixed = a.wrapping_add(b.rotate_left(17)).wrapping_add(c.rotate_left(31)).wrapping_add(d.rotate_left(47));
-    let mixed = (mixed ^ u64::from(key.ports) ^ u64::from(key.protocol) << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed =
+        a.wrapping_add(b.rotate_left(17)).wrapping_add(c.rotate_left(31)).wrapping_add(d.rotate_left(47));
+    let mixed =
+        (mixed ^ u64::from(key.ports) ^ u64::from(key.protocol) << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed >> 55) as usize // the upper 9 bits: PLACES
 }
 

@@ -103,7 +103,10 @@ fn ipv4(packet: &[u8]) -> Option<Transport<'_>> {
         address_bytes: &header[12..20],
         protocol: header[9],
         bytes: packet.get(header_bytes..total)?,
-        fragment: (u16::from_be_bytes([header[6], header[7]]) & 0x3fff, u16::from_be_bytes([header[4], header[5]])),
+        fragment: (
+            u16::from_be_bytes([header[6], header[7]]) & 0x3fff,
+            u16::from_be_bytes([header[4], header[5]]),
+        ),
     })
 }
 
@@ -147,7 +150,9 @@ fn classify_inner(frame: &[u8], checksum_good: bool) -> Option<Class> {
         Some(remote_local.rotate_left(16))
     };
     Some(match transport.protocol {
-        TCP => Class::Tcp(Key { addresses: transport.addresses, ports: ports(transport.bytes)?, protocol: TCP }),
+        TCP => {
+            Class::Tcp(Key { addresses: transport.addresses, ports: ports(transport.bytes)?, protocol: TCP })
+        }
         UDP => Class::Datagram(Key::wildcard(UDP, (ports(transport.bytes)? >> 16) as u16)),
         ICMP if !v6 && *transport.bytes.first()? == 0 => {
             Class::Datagram(Key::wildcard(ICMP, u16_at(transport.bytes, 4)?))
@@ -186,12 +191,12 @@ fn is_intact(transport: &Transport<'_>, v6: bool) -> bool {
         UDP if v6 => true,
         UDP => transport.bytes.get(6..8) != Some(&[0, 0]), // no checksum (RFC 768)
         ICMPV6 if v6 => true,
-        ICMP if !v6 => return Sum::new().add(transport.bytes).is_good(),
+        ICMP if !v6 => return Sum::new().bytes(transport.bytes).is_good(),
         _ => return true,
     };
     !with_pseudo_header
         || pseudo_header(transport.address_bytes, transport.protocol, transport.bytes.len())
-            .add(transport.bytes)
+            .bytes(transport.bytes)
             .is_good()
 }
 
@@ -237,7 +242,7 @@ pub fn finish(frame: &mut [u8], offload: bool) -> Option<ChecksumRequest> {
     let sum = pseudo_header(transport.address_bytes, TCP, transport.bytes.len());
     let start = ETHERNET_HEADER + header_bytes;
     // The field itself is zero, as smoltcp leaves it.
-    let value = if offload { sum.fold() } else { !sum.add(transport.bytes).fold() };
+    let value = if offload { sum.fold() } else { !sum.bytes(transport.bytes).fold() };
     let field = frame.get_mut(start + TCP_CHECKSUM_AT..)?.first_chunk_mut::<2>()?;
     *field = value.to_ne_bytes();
     offload.then_some(ChecksumRequest { start: start as u16, offset: TCP_CHECKSUM_AT as u16 })

@@ -58,6 +58,8 @@ pub struct LinkAudit {
     pub queues_filled: u32,
     /// Of each pool the free mbufs and the free clusters.
     pub free: [(u32, u32); abi::window::POOLS_MAX as usize],
+    /// What the kernel holds.
+    pub kernel: abi::device::Audit,
 }
 
 /// A path for frames.
@@ -80,7 +82,11 @@ pub trait Link {
     /// Lets `build` write a frame of `length` bytes, in place, and queues it for the device.
     ///
     /// Where no buffer is left `build` writes into one that is thrown away: the frame is lost and counted.
-    fn transmit<R>(&mut self, length: usize, build: impl FnOnce(&mut [u8]) -> (R, Option<ChecksumRequest>)) -> R;
+    fn transmit<R>(
+        &mut self,
+        length: usize,
+        build: impl FnOnce(&mut [u8]) -> (R, Option<ChecksumRequest>),
+    ) -> R;
 
     /// Sees that the device sends what was queued.
     fn flush(&mut self);
@@ -96,6 +102,9 @@ pub trait Link {
 
     /// Frames that could not be built for want of a buffer, since the start.
     fn no_buffer(&self) -> u64;
+
+    /// Mbufs and clusters that the server holds now.
+    fn lent(&self) -> (u32, u32);
 
     /// Counts buffers. Slow.
     fn audit(&mut self) -> LinkAudit;

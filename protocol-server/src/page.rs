@@ -85,7 +85,11 @@ impl<M: SharedMemory> SocketPage<M> {
             let tx_control: &Control = base.byte_add(Page::TX_RING_AT).cast().as_ref();
             let rx_data = base.byte_add(Page::RINGS_AT).as_ptr();
             let tx_data = rx_data.add(rx_bytes as usize);
-            (words, Producer::new(rx_control, rx_data, rx_bytes), Consumer::new(tx_control, tx_data, tx_bytes))
+            (
+                words,
+                Producer::new(rx_control, rx_data, rx_bytes),
+                Consumer::new(tx_control, tx_data, tx_bytes),
+            )
         };
         words.at(Page::MAGIC_AT).store(MAGIC, Relaxed);
         words.at(Page::VERSION_AT).store(abi::info::VERSION, Relaxed);
@@ -226,7 +230,9 @@ impl<M: SharedMemory> SocketPage<M> {
         let mut header = [0; RECORD_BYTES];
         self.tx.peek(&mut header).map_err(|_| Error::PeerMisbehaviour)?;
         let record = record_from(&header);
-        let Some(room) = (self.tx_bytes as usize).checked_sub(RECORD_BYTES) else { return Err(Error::PeerMisbehaviour) };
+        let Some(room) = (self.tx_bytes as usize).checked_sub(RECORD_BYTES) else {
+            return Err(Error::PeerMisbehaviour);
+        };
         if record.length as usize > room {
             return Err(Error::PeerMisbehaviour);
         }

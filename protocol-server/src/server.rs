@@ -219,13 +219,18 @@ impl<L: Link, S: System> Server<L, S> {
         let open = self.sockets.iter().flatten().filter(|socket| socket.owner != 0).count();
         self.counters.set(ServerCounter::Sockets, open as u64);
         self.counters.set(ServerCounter::NoBuffer, self.stack.link.no_buffer());
+        let (mbufs, clusters) = self.stack.link.lent();
+        self.counters.set(ServerCounter::MbufsLent, u64::from(mbufs));
+        self.counters.set(ServerCounter::ClustersLent, u64::from(clusters));
         self.status.publish(&self.counters);
     }
 
     /// A thread has died: its sockets are closed.
     pub fn thread_died(&mut self, thread: u32) {
         let now = self.stack.now.total_micros();
-        for socket in self.sockets.iter_mut().flatten().filter(|socket| socket.thread == thread && thread != 0) {
+        for socket in
+            self.sockets.iter_mut().flatten().filter(|socket| socket.thread == thread && thread != 0)
+        {
             socket.close(&mut self.system, now);
         }
     }
@@ -241,7 +246,8 @@ impl<L: Link, S: System> Server<L, S> {
             return Ok(self.sockets.len() as Slot - 1);
         }
         let finished = |socket: &Socket<S::Memory>| socket.owner == 0 && socket.state() == State::Finished;
-        let victim = self.sockets.iter().position(|socket| socket.as_ref().is_some_and(|socket| finished(socket)));
+        let victim =
+            self.sockets.iter().position(|socket| socket.as_ref().is_some_and(|socket| finished(socket)));
         let victim = victim.ok_or(Error::NoResources)? as Slot;
         self.stack.demux.remove(victim);
         self.sockets[usize::from(victim)] = None;

@@ -94,7 +94,13 @@ const LINGER: i64 = 60_000_000;
 
 impl<M: SharedMemory> Socket<M> {
     /// A socket for `owner`, not yet anywhere.
-    pub fn new(owner: u32, thread: u32, page: SocketPage<M>, set: SocketSet<'static>, protocol: Protocol) -> Self {
+    pub fn new(
+        owner: u32,
+        thread: u32,
+        page: SocketPage<M>,
+        set: SocketSet<'static>,
+        protocol: Protocol,
+    ) -> Self {
         Self {
             owner,
             thread,
@@ -115,7 +121,9 @@ impl<M: SharedMemory> Socket<M> {
     /// Whether this pass has to serve it.
     #[inline]
     pub fn has_work(&self, now: i64) -> bool {
-        self.dirty || now >= self.deadline || self.page.as_ref().is_some_and(|page| page.glance() != self.glance)
+        self.dirty
+            || now >= self.deadline
+            || self.page.as_ref().is_some_and(|page| page.glance() != self.glance)
     }
 
     /// Serves it: moves bytes, lets it send, tells the application.

@@ -15,7 +15,7 @@ use crate::{
     demux::{Demux, NO_SLOT, Slot},
     frame::{Class, classify},
     link::{Link, RxFrame},
-    phy::{Phy, capabilities},
+    phy::Phy,
 };
 
 /// The first of the ports that the server chooses from (RFC 6335, section 6).

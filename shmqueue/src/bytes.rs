@@ -1,16 +1,17 @@
 //! A stream of bytes between two tasks that do not trust each other: Lamport's ring of bytes.
 //!
-//! Two control words, each in a cache line of its own and written by one side only, and a data region whose size is a power of
-//! two. Positions run freely through 32 bits; the place of position `p` is `p % capacity`. Each side keeps its own position private and
-//! publishes a copy: what a peer does to that copy hurts nobody but the peer. The peer's position is loaded only
-//! when what was last seen of it shows too little, so a small read or write touches one line of the control block.
+//! Two control words, each in a cache line of its own and written by one side only, and a data region whose
+//! size is a power of two. Positions run freely through 32 bits; the place of position `p` is `p % capacity`.
+//! Each side keeps its own position private and publishes a copy: what a peer does to that copy hurts nobody
+//! but the peer. The peer's position is loaded only when what was last seen of it shows too little, so a
+//! small read or write touches one line of the control block.
 //!
 //! Either side may also die in the middle: what it has published is whole, what it has not does not exist.
 //!
 //! # Ordering
-//! The producer's Release store of `tail` pairs with the consumer's Acquire load: the bytes are there before the position says
-//! so. The consumer's Release store of `head` pairs with the producer's Acquire load: the bytes were read before
-//! their room is given back. To wake the other side, see [`crate::wait`].
+//! The producer's Release store of `tail` pairs with the consumer's Acquire load: the bytes are there before
+//! the position says so. The consumer's Release store of `head` pairs with the producer's Acquire load: the
+//! bytes were read before their room is given back. To wake the other side, see [`crate::wait`].
 //!
 //! The bytes themselves are copied by [`crate::copy`]: never is there a reference to what the peer can write.
 #![expect(unsafe_code, reason = "the data region is raw memory that the peer can write")]
@@ -60,7 +61,8 @@ impl Control {
         }
     }
 
-    /// How many bytes the two published positions say the ring holds: for audits and `poll`, of no use for memory safety.
+    /// How many bytes the two published positions say the ring holds: for audits and `poll`, of no use for
+    /// memory safety.
     #[inline]
     pub fn published(&self) -> u32 {
         self.tail.0.load(Acquire).wrapping_sub(self.head.0.load(Acquire))
@@ -86,8 +88,8 @@ struct Region<'r> {
     memory: PhantomData<&'r core::cell::UnsafeCell<[u8]>>,
 }
 
-// SAFETY: the pointer is used only by the end that has it, under the contract of `Producer::new` and `Consumer::new`, which holds on any
-// thread.
+// SAFETY: the pointer is used only by the end that has it, under the contract of `Producer::new` and
+// `Consumer::new`, which holds on any thread.
 unsafe impl Send for Region<'_> {}
 
 impl Region<'_> {
@@ -121,7 +123,8 @@ impl<'r> Producer<'r> {
     ///
     /// # Safety
     /// 1. For `'r`, `capacity` bytes from `data` on are valid for reads and writes.
-    /// 2. This program forms no reference to any of them, and nothing in it accesses them but one producer and one consumer.
+    /// 2. This program forms no reference to any of them, and nothing in it accesses them but one producer
+    ///    and one consumer.
     ///
     /// # Panics
     /// If `capacity` is no power of two.
@@ -182,7 +185,8 @@ impl<'r> Producer<'r> {
         }
         self.track(len);
         let [(to, first), (wrapped, rest)] = self.region.chunks(self.tail, len);
-        // SAFETY: both chunks lie in the region, in room that is ours until we publish it, and are together no longer than `source`.
+        // SAFETY: both chunks lie in the region, in room that is ours until we publish it, and are together
+        // no longer than `source`.
         unsafe {
             copy_bytes(to, source.as_ptr(), first);
             if rest != 0 {
@@ -195,7 +199,8 @@ impl<'r> Producer<'r> {
 
     /// Lets `fill` write into the free room, as at most two chunks, and publishes as many bytes as it says.
     ///
-    /// What `fill` writes it writes through the raw pointers, by [`crate::copy`]: the peer may write the same bytes.
+    /// What `fill` writes it writes through the raw pointers, by [`crate::copy`]: the peer may write the same
+    /// bytes.
     ///
     /// # Errors
     /// The peer's position cannot be; `fill` is not called.
@@ -284,7 +289,8 @@ impl<'r> Consumer<'r> {
         Ok(if (known as usize) < wanted { known } else { wanted as u32 })
     }
 
-    /// Reads as much as there is into the front of `destination` and gives its room back; returns how much that was.
+    /// Reads as much as there is into the front of `destination` and gives its room back; returns how much
+    /// that was.
     ///
     /// # Errors
     /// The peer's position cannot be. Nothing is read.
@@ -325,7 +331,8 @@ impl<'r> Consumer<'r> {
         self.track(len);
         let [(from, first), (wrapped, rest)] = self.region.chunks(self.head, len);
         let to = destination.as_mut_ptr();
-        // SAFETY: both chunks lie in the region, in what the peer has given, and are together no longer than `destination`.
+        // SAFETY: both chunks lie in the region, in what the peer has given, and are together no longer than
+        // `destination`.
         unsafe {
             copy_bytes(to, from, first);
             if rest != 0 {
@@ -335,9 +342,11 @@ impl<'r> Consumer<'r> {
         Ok(len as usize)
     }
 
-    /// Lets `take` read what there is, as at most two chunks, and gives back the room of as many bytes as it says.
+    /// Lets `take` read what there is, as at most two chunks, and gives back the room of as many bytes as it
+    /// says.
     ///
-    /// What `take` reads it reads through the raw pointers, by [`crate::copy`], and once: the peer may change the bytes.
+    /// What `take` reads it reads through the raw pointers, by [`crate::copy`], and once: the peer may change
+    /// the bytes.
     ///
     /// # Errors
     /// The peer's position cannot be; `take` is not called.

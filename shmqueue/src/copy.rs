@@ -1,12 +1,12 @@
 //! Copies to and from bytes that the peer can write at any time.
 //!
-//! A reference to such bytes, or `copy_nonoverlapping` on them, would promise the compiler that nobody writes them meanwhile,
-//! a promise that only the peer could keep. So the accesses are made where the compiler makes no assumption about the
-//! memory: in inline assembly on x86-64, as volatile accesses elsewhere. Whatever the peer does, each byte read is some byte, and
-//! the private side is touched by ordinary means only.
+//! A reference to such bytes, or `copy_nonoverlapping` on them, would promise the compiler that nobody writes
+//! them meanwhile, a promise that only the peer could keep. So the accesses are made where the compiler makes
+//! no assumption about the memory: in inline assembly on x86-64, as volatile accesses elsewhere. Whatever the
+//! peer does, each byte read is some byte, and the private side is touched by ordinary means only.
 //!
-//! Short copies (up to 16 bytes) are two overlapping moves, inline. Longer ones are unrolled 16-byte SSE moves: `rep movsb` is many times
-//! slower on an emulated processor.
+//! Short copies (up to 16 bytes) are two overlapping moves, inline. Longer ones are unrolled 16-byte SSE
+//! moves: `rep movsb` is many times slower on an emulated processor.
 #![expect(unsafe_code, reason = "raw copies are what this module is for")]
 
 /// Copies `src`, which is private, to `dst` in shared memory.
@@ -15,17 +15,20 @@
 /// `src.len()` bytes from `dst` on are valid for writes, and no reference to them exists in this program.
 #[inline(always)]
 pub unsafe fn copy_in(dst: *mut u8, src: &[u8]) {
-    // SAFETY: `src` is a live slice; for `dst` the caller vouches. A private slice does not overlap shared memory.
+    // SAFETY: `src` is a live slice; for `dst` the caller vouches. A private slice does not overlap shared
+    // memory.
     unsafe { copy_bytes(dst, src.as_ptr(), src.len()) }
 }
 
 /// Copies from `src` in shared memory to all of `dst`, which is private.
 ///
 /// # Safety
-/// `dst.len()` bytes from `src` on are valid for reads, and no exclusive reference to them exists in this program.
+/// `dst.len()` bytes from `src` on are valid for reads, and no exclusive reference to them exists in this
+/// program.
 #[inline(always)]
 pub unsafe fn copy_out(dst: &mut [u8], src: *const u8) {
-    // SAFETY: `dst` is a live slice; for `src` the caller vouches. A private slice does not overlap shared memory.
+    // SAFETY: `dst` is a live slice; for `src` the caller vouches. A private slice does not overlap shared
+    // memory.
     unsafe { copy_bytes(dst.as_mut_ptr(), src, dst.len()) }
 }
 
@@ -46,8 +49,8 @@ pub unsafe fn copy_short(dst: *mut u8, src: *const u8, len: usize) {
 /// Copies `len` bytes; either side may be shared.
 ///
 /// # Safety
-/// The bytes are valid for reads at `src` and for writes at `dst`, and do not overlap. Nobody but a peer outside of this program
-/// may write the bytes meanwhile.
+/// The bytes are valid for reads at `src` and for writes at `dst`, and do not overlap. Nobody but a peer
+/// outside of this program may write the bytes meanwhile.
 #[inline(always)]
 pub unsafe fn copy_bytes(dst: *mut u8, src: *const u8, len: usize) {
     // SAFETY: the caller's promise, handed on.
@@ -81,8 +84,9 @@ mod arch {
 
     #[inline(always)]
     pub unsafe fn copy_short(dst: *mut u8, src: *const u8, len: usize) {
-        // SAFETY: each branch reads and writes bytes 0..width and len-width..len, all inside since width <= len <= 2 * width. Assembly
-        // that is not `pure` may touch any memory that the program could: for the compiler the shared bytes are just there.
+        // SAFETY: each branch reads and writes bytes 0..width and len-width..len, all inside since width <=
+        // len <= 2 * width. Assembly that is not `pure` may touch any memory that the program could: for the
+        // compiler the shared bytes are just there.
         unsafe {
             if len >= 8 {
                 ends!(dst, src, len, "8", ":r", "");
@@ -91,8 +95,12 @@ mod arch {
             } else if len >= 2 {
                 ends!(dst, src, len, "2", ":x", "");
             } else if len == 1 {
-                asm!("mov {a}, [{src}]", "mov [{dst}], {a}", a = out(reg_byte) _, src = in(reg) src, dst = in(reg) dst,
-                    options(nostack, preserves_flags));
+                asm!(
+                    "mov {a}, [{src}]",
+                    "mov [{dst}], {a}",
+                    a = out(reg_byte) _, src = in(reg) src, dst = in(reg) dst,
+                    options(nostack, preserves_flags)
+                );
             }
         }
     }
@@ -101,8 +109,8 @@ mod arch {
     #[inline(never)]
     unsafe fn copy_long(dst: *mut u8, src: *const u8, len: usize) {
         debug_assert!(len > 16);
-        // SAFETY: the loops advance both pointers together and stop with 0 < left <= 16; the last move covers the 16 bytes that end the
-        // copy, which lie inside because len > 16.
+        // SAFETY: the loops advance both pointers together and stop with 0 < left <= 16; the last move covers
+        // the 16 bytes that end the copy, which lie inside because len > 16.
         unsafe {
             asm!(
                 "sub {left}, 64",
@@ -151,8 +159,9 @@ mod arch {
     pub unsafe fn copy(mut dst: *mut u8, mut src: *const u8, len: usize) {
         const WORD: usize = size_of::<usize>();
         let mut left = len;
-        // SAFETY: both pointers advance together by what was copied, and `left` counts down to the end of what the caller promised. Word
-        // accesses are made only where both pointers are aligned. Volatile accesses are made once each, as written.
+        // SAFETY: both pointers advance together by what was copied, and `left` counts down to the end of
+        // what the caller promised. Word accesses are made only where both pointers are aligned. Volatile
+        // accesses are made once each, as written.
         unsafe {
             if (dst as usize ^ src as usize) % WORD == 0 {
                 while left > 0 && src as usize % WORD != 0 {

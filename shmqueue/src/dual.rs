@@ -1,9 +1,11 @@
-//! IN and OUT queues: two sub-queues each, so that the side that may not wait always finds one (R&H, "Queues").
+//! IN and OUT queues: two sub-queues each, so that the side that may not wait always finds one (R&H,
+//! "Queues").
 //!
-//! The consumer of an IN queue is the protocol server, of an OUT queue the device driver. A producer stays on its current
-//! sub-queue until it finds that locked; only then it goes to the other, puts its item there and sets that one's
-//! Enabled flag. The consumer locks only *its* current sub-queue, and follows when that is empty and the other is
-//! Enabled. So at most one of the two is locked by the consumer, and the items come out in the order they went in.
+//! The consumer of an IN queue is the protocol server, of an OUT queue the device driver. A producer stays on
+//! its current sub-queue until it finds that locked; only then it goes to the other, puts its item there and
+//! sets that one's Enabled flag. The consumer locks only *its* current sub-queue, and follows when that is
+//! empty and the other is Enabled. So at most one of the two is locked by the consumer, and the items come
+//! out in the order they went in.
 //!
 //! | | producer | consumer |
 //! | --- | --- | --- |
@@ -11,21 +13,23 @@
 //! | OUT | [`OutProducer`], protocol side | [`OutConsumer`], interrupt side |
 //!
 //! # What differs from the paper, and why it is the same queue
-//! * The consumer takes the whole list of its sub-queue in one critical section of two accesses, and hands out the items
-//!   from a private chain: one lock and one fence per burst, not per packet. To the producer this cannot be told from as
-//!   many dequeues in a row as fit between two of its own attempts.
-//! * The consumer first looks, without the lock, whether its sub-queue is empty. Only the consumer empties it, and the
-//!   producer never comes back to a sub-queue that it left for a lock held by the consumer until the consumer has moved too: so
-//!   "empty, and the other is Enabled" stays true once it is seen. An idle poll costs two loads and no fence.
-//! * The place of the last item is private to the producer: only it needs it, and only while `head` says that the list
-//!   is not empty. A peer cannot make the producer write anywhere but to a link of its own item.
+//! * The consumer takes the whole list of its sub-queue in one critical section of two accesses, and hands
+//!   out the items from a private chain: one lock and one fence per burst, not per packet. To the producer
+//!   this cannot be told from as many dequeues in a row as fit between two of its own attempts.
+//! * The consumer first looks, without the lock, whether its sub-queue is empty. Only the consumer empties it,
+//!   and a producer that left a sub-queue because the consumer held it does not come back before the consumer
+//!   has moved too: so "empty, and the other is Enabled" stays true once it is seen. An idle poll costs two
+//!   loads and no fence.
+//! * The place of the last item is private to the producer: only it needs it, and only while `head` says that
+//!   the list is not empty. A peer cannot make the producer write anywhere but to a link of its own item.
 //!
 //! # Waking the consumer, in phases
 //! 1. The producer appends, any number of items.
 //! 2. FENCE, then it loads the condition ([`InProducer::consumer_idle`]); if that is set, it posts an event.
 //!
 //! 1. The consumer finds nothing, sets the condition, FENCE ([`InConsumer::set_idle`]).
-//! 2. It looks again, at both sub-queues by the same rules. Only if there is still nothing it waits for an event.
+//! 2. It looks again, at both sub-queues by the same rules. Only if there is still nothing it waits for an
+//!    event.
 //!
 //! ```text
 //! producer                      consumer
@@ -33,9 +37,10 @@
 //! FENCE                         FENCE
 //! load condition                look again
 //! ```
-//! Both "append unseen" and "condition unseen" at once would be the lost wake-up; the two fences exclude it. One FENCE and
-//! one load may follow several appends: the consumer that looks before the last of them and goes idle has set the condition
-//! before the producer's FENCE. The event may come before the consumer waits: it has to count (`thread_resume` does).
+//! Both "append unseen" and "condition unseen" at once would be the lost wake-up; the two fences exclude it.
+//! One FENCE and one load may follow several appends: the consumer that looks before the last of them and
+//! goes idle has set the condition before the producer's FENCE. The event may come before the consumer waits:
+//! it has to count (`thread_resume` does).
 
 use core::fmt;
 
@@ -62,7 +67,8 @@ struct SubQueue {
     enabled: AtomicU32,
 }
 
-/// The control block of one queue in shared memory. All zero bytes are an empty queue with a consumer that is not idle.
+/// The control block of one queue in shared memory. All zero bytes are an empty queue with a consumer that is
+/// not idle.
 #[repr(C, align(64))]
 pub struct DualQueue {
     subs: [SubQueue; 2],
@@ -99,7 +105,8 @@ impl DualQueue {
         self.condition.0.load(Relaxed) != 0
     }
 
-    /// Whether a sub-queue holds something: for audits. What a consumer has taken but not yet handed out does not count.
+    /// Whether a sub-queue holds something: for audits. What a consumer has taken but not yet handed out does
+    /// not count.
     pub fn is_empty(&self) -> bool {
         self.subs.iter().all(|sub| sub.head.load(Relaxed) == 0)
     }
@@ -173,7 +180,8 @@ impl Tail {
     ) -> Result<(), PeerMisbehaviour> {
         let sub = &queue.subs[at & 1];
         let tail = &mut self.last[at & 1];
-        // Relaxed: the mutex orders head and links. The consumer's look without the mutex takes nothing from them.
+        // Relaxed: the mutex orders head and links. The consumer's look without the mutex takes nothing from
+        // them.
         if sub.head.load(Relaxed) == 0 {
             sub.head.store(first.get(), Relaxed);
         } else {
@@ -243,8 +251,8 @@ impl Head {
             return false;
         }
         self.current = other;
-        // Release, before the lock of the sub-queue we came to: the producer sets this flag again only after it failed on the
-        // lock that we take next.
+        // Release, before the lock of the sub-queue we came to: the producer sets this flag again only after
+        // it failed on the lock that we take next.
         enabled.store(0, Release);
         true
     }
@@ -257,7 +265,8 @@ impl Head {
         head.store(0, Relaxed);
     }
 
-    /// The first item of the private chain and the one after it; each link is loaded once and checked when it is its turn.
+    /// The first item of the private chain and the one after it; each link is loaded once and checked when it
+    /// is its turn.
     #[inline(always)]
     fn first<L: Links>(&self, links: &L) -> Result<Option<(Item, Option<Item>)>, PeerMisbehaviour> {
         let Some(item) = self.taken else { return Ok(None) };

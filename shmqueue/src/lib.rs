@@ -1,10 +1,10 @@
 //! Queues between an interrupt handler and a task that share a window of memory, by nothing more than 32-bit
 //! atomic loads, stores and fences.
 //!
-//! The design is that of F. Reynolds and J. Heller, "Kernel Support For Network Protocol Servers" (1991; below
-//! R&H). The interrupt side never waits and never fails for want of a lock; the protocol side may be preempted at
-//! any instruction, also while it holds one. Neither compare-and-swap nor the right to mask interrupts is
-//! needed, so the crate serves a Cortex-M0 or a POSIX signal handler as well.
+//! The design is that of F. Reynolds and J. Heller, "Kernel Support For Network Protocol Servers" (1991;
+//! below R&H). The interrupt side never waits and never fails for want of a lock; the protocol side may be
+//! preempted at any instruction, also while it holds one. Neither compare-and-swap nor the right to mask
+//! interrupts is needed, so the crate serves a Cortex-M0 or a POSIX signal handler as well.
 //!
 //! | module | what it is | source |
 //! | --- | --- | --- |
@@ -18,13 +18,14 @@
 //! | [`sync`] | the atomics: of `core`, or of loom when it explores the interleavings | |
 //!
 //! # Trust
-//! Each word that the peer can write is loaded once into a local, and the copy is checked. What decides about memory
-//! safety (capacity, own index, the place of the last item) stays outside the shared memory. A peer that lies is
-//! answered with [`PeerMisbehaviour`], never with a fault or an endless loop.
+//! Each word that the peer can write is loaded once into a local, and the copy is checked. What decides about
+//! memory safety (capacity, own index, the place of the last item) stays outside the shared memory. A peer
+//! that lies is answered with [`PeerMisbehaviour`], never with a fault or an endless loop.
 //!
 //! # Sides
-//! There is one interrupt side and one protocol side. The kernel serialises its interrupt handlers, the server its
-//! threads: two concurrent users of one side break the order of the items, though never memory safety.
+//! There is one interrupt side and one protocol side. The kernel serialises its interrupt handlers, the
+//! server its threads: two concurrent users of one side break the order of the items, though never memory
+//! safety.
 #![no_std]
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Items, where their link words live, and what a peer can do wrong.
 //!
-//! An item is an offset into the memory that the two sides share: they see it at different addresses, so no pointer
-//! ever crosses. R&H convert pointers with PTOI and ITOP where zero stays zero; here zero is no item at all.
+//! An item is an offset into the memory that the two sides share: they see it at different addresses, so no
+//! pointer ever crosses. R&H convert pointers with PTOI and ITOP where zero stays zero; here zero is no item
+//! at all.
 
 use core::{fmt, num::NonZeroU32};
 
@@ -41,7 +42,8 @@ impl Item {
     }
 }
 
-/// Knows where the link word of each item is: the field of a buffer's header that names the next packet of a queue.
+/// Knows where the link word of each item is: the field of a buffer's header that names the next packet of a
+/// queue.
 ///
 /// An implementation checks the offset by its own trusted bounds, since it may come from a peer that lies.
 pub trait Links {

@@ -1,18 +1,19 @@
-//! The asymmetric mutex: Peterson's algorithm, whose interrupt side gives up instead of waiting (R&H, "Software
-//! Mutex").
+//! The asymmetric mutex: Peterson's algorithm, whose interrupt side gives up instead of waiting (R&H,
+//! "Software Mutex").
 //!
 //! An interrupt handler that spun for a lock held by the task it interrupted would never return. So
-//! [`AsymmetricMutex::try_lock_interrupt`] makes one attempt, of a fixed number of accesses, and reports failure; only the
-//! protocol side may wait, and it waits for no more than one critical section of the interrupt side.
+//! [`AsymmetricMutex::try_lock_interrupt`] makes one attempt, of a fixed number of accesses, and reports
+//! failure; only the protocol side may wait, and it waits for no more than one critical section of the
+//! interrupt side.
 //!
-//! There is one slot for each side. The mutex guards no data of its own: what it protects lives in shared memory beside
-//! it, behind offsets.
+//! There is one slot for each side. The mutex guards no data of its own: what it protects lives in shared
+//! memory beside it, behind offsets.
 //!
 //! # Ordering
-//! Each side stores its own flag, then `turn`, then loads the other's flag and `turn`. The full fence before the loads
-//! makes at least one side see the other's flag (Dekker's pattern); the fence between the two stores keeps
-//! `turn` from being seen without the flag. `Release` of an unlock pairs with the `Acquire` load of that flag by
-//! the other side, which so sees all that was done in the critical section.
+//! Each side stores its own flag, then `turn`, then loads the other's flag and `turn`. The full fence before
+//! the loads makes at least one side see the other's flag (Dekker's pattern); the fence between the two
+//! stores keeps `turn` from being seen without the flag. `Release` of an unlock pairs with the `Acquire` load
+//! of that flag by the other side, which so sees all that was done in the critical section.
 
 use crate::sync::{AtomicU32, Ordering, const_unless_loom, full_fence, spin_loop, store_fence};
 use Ordering::{Acquire, Release};
@@ -48,11 +49,14 @@ impl AsymmetricMutex {
         /// An unlocked mutex.
         #[must_use]
         pub fn new() -> Self {
-            Self { protocol: Line(AtomicU32::new(0)), interrupt: Line(AtomicU32::new(0)), turn: Line(AtomicU32::new(0)) }
+            let [protocol, interrupt, turn] =
+                [Line(AtomicU32::new(0)), Line(AtomicU32::new(0)), Line(AtomicU32::new(0))];
+            Self { protocol, interrupt, turn }
         }
     }
 
-    /// The interrupt side's only attempt. `None` means that the protocol side holds the lock or was there first.
+    /// The interrupt side's only attempt. `None` means that the protocol side holds the lock or was there
+    /// first.
     #[inline(always)]
     pub fn try_lock_interrupt(&self) -> Option<InterruptGuard<'_>> {
         try_lock(&self.interrupt.0, &self.protocol.0, &self.turn.0, PROTOCOL).then(|| InterruptGuard(self))
@@ -64,7 +68,8 @@ impl AsymmetricMutex {
         try_lock(&self.protocol.0, &self.interrupt.0, &self.turn.0, INTERRUPT).then(|| ProtocolGuard(self))
     }
 
-    /// Locks for the protocol side; spins while the interrupt side is in its critical section on another processor.
+    /// Locks for the protocol side; spins while the interrupt side is in its critical section on another
+    /// processor.
     #[inline(always)]
     pub fn lock_protocol(&self) -> ProtocolGuard<'_> {
         announce(&self.protocol.0, &self.turn.0, INTERRUPT);

@@ -1,12 +1,13 @@
 //! Lamport's ring of items: one producer, one consumer; neither ever waits or finds a lock.
 //!
-//! The second kind of queue beside [`crate::dual`]. It needs no mutex, and each point at which an end could die leaves it whole.
-//! What it cannot do: lists without a bound, and items taken back from the middle.
+//! The second kind of queue beside [`crate::dual`]. It needs no mutex, and each point at which an end could
+//! die leaves it whole. What it cannot do: lists without a bound, and items taken back from the middle.
 //!
 //! # Ordering
-//! Release of `tail` in `push` pairs with Acquire in `pop`: the slot is filled before it is said to be. Release of `head` in `pop` pairs with
-//! Acquire in `push`: the slot was read before it is filled again. Idle and wake-up are as in [`crate::dual`]: FENCE after the push and
-//! before the condition; FENCE after the condition and before the second look.
+//! Release of `tail` in `push` pairs with Acquire in `pop`: the slot is filled before it is said to be.
+//! Release of `head` in `pop` pairs with Acquire in `push`: the slot was read before it is filled again. Idle
+//! and wake-up are as in [`crate::dual`]: FENCE after the push and before the condition; FENCE after the
+//! condition and before the second look.
 
 use crate::{
     links::{Item, PeerMisbehaviour},
@@ -21,7 +22,8 @@ use crate::{
 #[derive(Default)]
 struct Line(AtomicU32);
 
-/// A ring of `N` items in shared memory; `N` is a power of two. Zero bytes are an empty ring whose consumer is not idle.
+/// A ring of `N` items in shared memory; `N` is a power of two. Zero bytes are an empty ring whose consumer
+/// is not idle.
 #[repr(C, align(64))]
 pub struct Ring<const N: usize> {
     /// Where the producer writes next; written by the producer.
@@ -172,7 +174,8 @@ impl<'q, const N: usize> RingConsumer<'q, N> {
         Ok(Some(item))
     }
 
-    /// Declares the consumer idle: condition, FENCE. Then pop once more, and wait only if there is still nothing.
+    /// Declares the consumer idle: condition, FENCE. Then pop once more, and wait only if there is still
+    /// nothing.
     #[inline]
     pub fn set_idle(&mut self) {
         self.ring.condition.0.store(1, Release);

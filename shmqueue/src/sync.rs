@@ -1,8 +1,8 @@
 //! The atomics that the rest of the crate uses: those of `core`, or loom's when the crate is compiled with
 //! `--cfg loom`, so that the model checker runs the code that ships.
 //!
-//! Only 32-bit loads, stores and fences are used: no exchange, no compare-and-swap. And no `SeqCst` access, only
-//! `SeqCst` fences, whose meaning C11, x86 and loom agree on.
+//! Only 32-bit loads, stores and fences are used: no exchange, no compare-and-swap. And no `SeqCst` access,
+//! only `SeqCst` fences, whose meaning C11, x86 and loom agree on.
 
 #[cfg(not(loom))]
 pub use core::{
@@ -30,8 +30,8 @@ pub fn store_fence() {
     fence(Ordering::SeqCst);
 }
 
-/// The fence between a store to one shared word and a load of another (Dekker's pattern): of two sides that both store,
-/// fence and load, at least one sees the other's store.
+/// The fence between a store to one shared word and a load of another (Dekker's pattern): of two sides that
+/// both store, fence and load, at least one sees the other's store.
 #[inline(always)]
 pub fn full_fence() {
     fence(Ordering::SeqCst);
@@ -39,10 +39,11 @@ pub fn full_fence() {
 
 /// Loom's atomic, with more places to switch threads.
 ///
-/// Loom 0.7 looks for a switch only at the last access to the same variable. Where one thread loads, and another loads and then stores, it takes the
-/// second load for the last access and never tries to run the first load later. While loads are watched, each load and store is preceded by
-/// a relaxed read-modify-write of a companion, which loom does take into account. Together with fences, companions order a little more than
-/// the code does: so the checks run once with them and once without.
+/// Loom 0.7 looks for a switch only at the last access to the same variable. Where one thread loads, and
+/// another loads and then stores, it takes the second load for the last access and never tries to run the
+/// first load later. While loads are watched, each load and store is preceded by a relaxed read-modify-write
+/// of a companion, which loom does take into account. Together with fences, companions order a little more
+/// than the code does: so the checks run once with them and once without.
 #[cfg(loom)]
 mod watched {
     extern crate std;

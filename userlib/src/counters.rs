@@ -13,6 +13,10 @@ use crate::{net::Service, raw};
 /// How many counters the server has.
 pub const SERVER_COUNT: usize = SERVER_COUNTER_NAMES.len();
 
+/// What the server tells of now, and does not count.
+const GAUGES: [ServerCounter; 3] =
+    [ServerCounter::Sockets, ServerCounter::MbufsLent, ServerCounter::ClustersLent];
+
 /// All counters at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Snapshot {
@@ -32,15 +36,17 @@ impl Snapshot {
         Ok(Self { kernel, server: service.map_or([0; SERVER_COUNT], Service::counters) })
     }
 
-    /// What came to be since `earlier`.
+    /// What came to be since `earlier`; what is not counted but is so now stays as it is.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let mut it = *self;
         for (now, then) in it.kernel.iter_mut().zip(earlier.kernel) {
             *now = now.wrapping_sub(then);
         }
-        for (now, then) in it.server.iter_mut().zip(earlier.server) {
-            *now = now.wrapping_sub(then);
+        for (counter, (now, then)) in it.server.iter_mut().zip(earlier.server).enumerate() {
+            if !GAUGES.iter().any(|&gauge| gauge as usize == counter) {
+                *now = now.wrapping_sub(then);
+            }
         }
         it
     }

@@ -25,9 +25,9 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
         cells.len(),
         args.reps,
         args.figures.seconds,
-        name_of(machine.nic),
-        name_of(machine.board),
-        name_of(machine.accel)
+        name_of(&machine.nic),
+        name_of(&machine.board),
+        name_of(&machine.accel)
     );
     // By cell: all repetitions, timed and counted.
     let mut timed: Vec<Vec<Measurement>> = vec![Vec::new(); cells.len()];

@@ -13,6 +13,8 @@ use crate::error::{Context as _, Error, Result, failed};
 /// The packages whose binaries run in the guest.
 const GUEST_PACKAGES: &[&str] = &["microkernel", "protocol-server", "apps"];
 const KERNEL: &str = "microkernel";
+/// The member of the boot module that names the kernel's functions.
+const KERNEL_SYMBOLS: &str = "kernel.sym";
 /// Set by the outer process for the one inside the namespace, which must not build: it may have no network.
 pub const BUILT: &str = "ORIEL_BUILT";
 
@@ -41,10 +43,8 @@ pub fn cargo() -> Command {
 
 /// Builds everything, or finds what was built already if this process is inside the namespace.
 pub fn images() -> Result<Images> {
-    if let Some(list) = env::var_os(BUILT) {
-        let images = parse(&fs::read_to_string(&list).context("cannot read the list of images")?);
-        fs::remove_file(list).ok();
-        return images;
+    if let Ok(list) = env::var(BUILT) {
+        return parse(&list);
     }
     let mut packages = Vec::new();
     for package in GUEST_PACKAGES {
@@ -94,7 +94,11 @@ impl Images {
             .iter()
             .map(|(name, path)| Ok((name, fs::read(path).context(path.display())?)))
             .collect::<Result<_>>()?;
-        let archive = cpio::archive(files.iter().map(|(name, content)| (name.as_str(), content.as_slice())));
+        // A kernel without symbols boots too; its panic reports have addresses only.
+        let kernel = fs::read(&self.kernel).context(self.kernel.display())?;
+        let symbols = (KERNEL_SYMBOLS, elf::symbol_lines(&kernel));
+        let programs = files.iter().map(|(name, content)| (name.as_str(), content.as_slice()));
+        let archive = cpio::archive(programs.chain([(symbols.0, symbols.1.as_bytes())]));
         fs::write(to, archive).context(to.display())
     }
 }

@@ -2,13 +2,50 @@
 //!
 //! The kernel's loader checks programs by itself and trusts nothing; this is for people. Source: System V ABI, chapter 4.
 
+/// A little-endian field of so many bytes.
+fn field(image: &[u8], from: u64, bytes: usize) -> Option<u64> {
+    let from = usize::try_from(from).ok()?;
+    let field = image.get(from..from.checked_add(bytes)?)?;
+    Some(field.iter().rev().fold(0u64, |value, byte| value << 8 | u64::from(*byte)))
+}
+
+/// The functions of an image by address, as lines of `address name`: what the kernel's panic report reads.
+pub fn symbol_lines(image: &[u8]) -> String {
+    let mut functions = functions(image).unwrap_or_default();
+    functions.sort_unstable();
+    functions.dedup_by_key(|(address, _)| *address);
+    functions
+        .iter()
+        .map(|(address, name)| format!("{address:x} {:#}\n", rustc_demangle::demangle(name)))
+        .collect()
+}
+
+fn functions(image: &[u8]) -> Option<Vec<(u64, &str)>> {
+    const SYMTAB: u64 = 2;
+    const FUNC: u64 = 2;
+    const SYMBOL_BYTES: u64 = 24;
+    let at = |from, bytes| field(image, from, bytes);
+    let (table, entry_bytes, entries) = (at(40, 8)?, at(58, 2)?, at(60, 2)?);
+    let section = |n: u64| table.saturating_add(n * entry_bytes);
+    let symtab = (0..entries).map(section).find(|header| at(header.saturating_add(4), 4) == Some(SYMTAB))?;
+    let (symbols, bytes, strings) = (at(symtab + 24, 8)?, at(symtab + 32, 8)?, section(at(symtab + 40, 4)?));
+    let names = at(strings.saturating_add(24), 8)?;
+    let mut found = Vec::new();
+    for n in 0..(bytes / SYMBOL_BYTES).min(image.len() as u64) {
+        let symbol = symbols.saturating_add(n * SYMBOL_BYTES);
+        let (name, kind, address) = (at(symbol, 4)?, at(symbol + 4, 1)? & 15, at(symbol + 8, 8)?);
+        if kind == FUNC && address != 0 {
+            let text = image.get(usize::try_from(names.saturating_add(name)).ok()?..)?;
+            let end = text.iter().position(|byte| *byte == 0)?;
+            found.push((address, std::str::from_utf8(&text[..end]).ok()?));
+        }
+    }
+    Some(found)
+}
+
 /// What is wrong with a file that should be a static x86-64 program.
 pub fn complaint(image: &[u8]) -> Option<&'static str> {
-    let at = |from: u64, bytes: usize| {
-        let from = usize::try_from(from).ok()?;
-        let field = image.get(from..from.checked_add(bytes)?)?;
-        Some(field.iter().rev().fold(0u64, |value, byte| value << 8 | u64::from(*byte)))
-    };
+    let at = |from: u64, bytes: usize| field(image, from, bytes);
     if !image.starts_with(b"\x7fELF") {
         return Some("is no ELF file");
     }
@@ -40,6 +77,24 @@ pub fn complaint(image: &[u8]) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn functions_have_names_and_are_in_order() {
+        let own = std::fs::read("/proc/self/exe").unwrap();
+        let lines = symbol_lines(&own);
+        assert!(
+            lines.lines().any(|line| line.ends_with(" xtask::elf::symbol_lines")),
+            "{} bytes",
+            lines.len()
+        );
+        let addresses: Vec<u64> = lines
+            .lines()
+            .map(|line| u64::from_str_radix(line.split(' ').next().unwrap(), 16).unwrap())
+            .collect();
+        assert!(addresses.is_sorted());
+        assert_eq!(symbol_lines(&own[..1000]), "");
+        assert_eq!(symbol_lines(b""), "");
+    }
 
     #[test]
     fn this_very_program_is_fine_until_it_is_cut() {

@@ -40,7 +40,7 @@ pub enum Accel {
 }
 
 /// A `ValueEnum`'s name, as the command line and the JSON have it.
-pub fn name_of(value: impl ValueEnum) -> String {
+pub fn name_of(value: &impl ValueEnum) -> String {
     value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
@@ -97,7 +97,7 @@ impl Machine {
         let mut qemu = setup::command(setup::QEMU);
         sys::die_with_parent(&mut qemu);
         qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-smp", "1"]);
-        qemu.args(["-machine", &name_of(self.board)]);
+        qemu.args(["-machine", &name_of(&self.board)]);
         qemu.args(["-accel", if self.accel == Accel::Kvm { "kvm" } else { "tcg,thread=multi" }]);
         qemu.arg("-m").arg(format!("{}M", self.memory_mib));
         qemu.arg("-kernel").arg(&self.kernel).arg("-initrd").arg(&self.module);
@@ -164,7 +164,8 @@ pub fn choose_accel(asked: Option<Accel>, trial: &Machine) -> Result<Accel> {
 /// Whether the kernel prints a line within five seconds.
 fn says_something(machine: &Machine) -> bool {
     let mut qemu = machine.command();
-    let Ok(mut child) = qemu.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn() else {
+    let Ok(mut child) = qemu.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()
+    else {
         return false;
     };
     let heard = match (child.stdin.take(), child.stdout.take()) {

@@ -60,21 +60,18 @@ pub fn enter(net: Option<Net>, images: &build::Images) -> Result<Place> {
         }
         return Ok(Place::Host);
     };
-    let list = build::root().join("target").join(format!("oriel-images-{}", std::process::id()));
-    std::fs::write(&list, images.to_list()).context(list.display())?;
-    // The process inside deletes the list once it has read it. `exec` keeps the process number, which names the way in.
+    // `exec` keeps the process number, which names the way in.
     let mut unshare = setup::command(setup::UNSHARE);
     if options.contains(&"--user") {
         unshare.env(USER_NAMESPACE, "1");
     }
     let error = unshare
         .args(options)
-        .arg("/proc/self/exe")
+        .arg(env::current_exe().context("this program's path")?)
         .args(env::args_os().skip(1))
-        .env(build::BUILT, &list)
+        .env(build::BUILT, images.to_list())
         .env(INSIDE, std::process::id().to_string())
         .exec();
-    std::fs::remove_file(&list).ok();
     failed(format!("cannot start unshare: {error}"))
 }
 

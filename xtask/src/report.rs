@@ -122,7 +122,7 @@ pub fn print_row(setup: &Setup, measurement: &Measurement) {
     let counted = instructions(measurement).map_or("-".into(), |[k, u]| format!("{:.0}", k + u));
     println!(
         "{:<7} {:<7} {:>8} {:>6} {:>9} {:>9}  {:>6.3} {:>7.1} {:>6.3} {:>6.3} {:>6.3} {:>6.3} {:>6.3} {:>6.3}  {}",
-        name_of(setup.nic),
+        name_of(&setup.nic),
         measurement.cell.to_string(),
         significant(measurement.rate()),
         format!("{:.1}%", 100.0 * measurement.rate() / measurement.host_rate),
@@ -168,10 +168,10 @@ pub fn to_json(setup: &Setup, measurement: &Measurement) -> Value {
     let mut object = json!({
         "path": setup.path,
         "queue": setup.queue,
-        "nic": name_of(setup.nic),
-        "board": name_of(setup.board),
-        "accel": name_of(setup.accel),
-        "peer": name_of(setup.peer),
+        "nic": name_of(&setup.nic),
+        "board": name_of(&setup.board),
+        "accel": name_of(&setup.accel),
+        "peer": name_of(&setup.peer),
         "cell": measurement.cell.to_string(),
         "bytes": measurement.count,
         "seconds": measurement.seconds,

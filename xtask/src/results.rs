@@ -11,8 +11,8 @@ pub struct Fields(BTreeMap<String, String>);
 impl Fields {
     /// The last line of `program` in its output.
     pub fn find(output: &str, program: &str) -> Option<Self> {
-        let rest = output.lines().filter_map(|line| line.trim().strip_prefix('#')?.strip_prefix(program));
-        let line = rest.filter(|rest| rest.starts_with(' ')).next_back()?;
+        let mut rest = output.lines().filter_map(|line| line.trim().strip_prefix('#')?.strip_prefix(program));
+        let line = rest.rfind(|rest| rest.starts_with(' '))?;
         let pairs = line.split_whitespace().filter_map(|pair| pair.split_once('='));
         Some(Self(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()))
     }

@@ -23,7 +23,7 @@ pub fn tools(figures: &FigureArgs) -> &'static [Tool] {
 /// What the rows have in common.
 pub fn setup_of(args: &MachineArgs, machine: &Machine, figures: &FigureArgs) -> Setup {
     Setup {
-        path: name_of(args.path),
+        path: name_of(&args.path),
         queue: "dual".into(),
         nic: machine.nic,
         board: machine.board,
@@ -42,21 +42,20 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let machine = if machine.accel == Accel::Tcg { session.counted(&machine) } else { machine };
     let setup = setup_of(&args.machine, &machine, &args.figures);
     println!(
-        "Booting: {} MiB, {}, {} {}, {} {}, {}",
+        "Booting: {} MiB, {}, {} {}, executed by {}, {}",
         machine.memory_mib,
-        name_of(machine.board),
-        name_of(machine.nic),
+        name_of(&machine.board),
+        name_of(&machine.nic),
         if session.link.net == Net::Tap {
             "on a tap in a namespace of its own"
         } else {
             "on QEMU's user network"
         },
-        "executed by",
-        name_of(machine.accel),
+        name_of(&machine.accel),
         if machine.plugin.is_some() { "instructions counted" } else { "instructions not counted" },
     );
     let mut vm = Vm::boot(&machine)?;
-    println!("Up. {} s a cell; {} is the peer.\n", args.figures.seconds, name_of(args.figures.peer));
+    println!("Up. {} s a cell; {} is the peer.\n", args.figures.seconds, name_of(&args.figures.peer));
     report::print_heading();
     let (mut rows, mut wrong, mut ports) = (Vec::new(), Vec::new(), Ports::new());
     for cell in Cell::of(args.figures.direction, &args.figures.size) {

@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io;
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -145,4 +145,24 @@ pub fn reset(stream: TcpStream) -> io::Result<()> {
     };
     drop(stream);
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// An ICMP echo socket (icmp(7), "ping socket"): send an echo request without its identifier, receive the replies to it.
+pub fn ping_socket() -> io::Result<UdpSocket> {
+    // The namespace's own permission; the kernel's default allows nobody.
+    std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647").ok();
+    // SAFETY: makes a descriptor, which is ours if it isn't negative.
+    unsafe {
+        let fd = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, libc::IPPROTO_ICMP);
+        if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(UdpSocket::from_raw_fd(fd)) }
+    }
+}
+
+/// Sends SIGINT to one process: what Ctrl-C does to each of a terminal's foreground.
+pub fn send_interrupt(process: &std::process::Child) -> io::Result<()> {
+    // SAFETY: has no preconditions; the child isn't reaped yet, so the number is its own.
+    match unsafe { libc::kill(process.id().cast_signed(), libc::SIGINT) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }

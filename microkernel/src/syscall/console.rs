@@ -31,7 +31,14 @@ impl<M: Machine> Kernel<M> {
         Ok(Outcome::ok(0))
     }
 
-    pub(super) fn console_read(&mut self, m: &mut M, thread: u16, address: u64, length: u64, limit: u64) -> Answer {
+    pub(super) fn console_read(
+        &mut self,
+        m: &mut M,
+        thread: u16,
+        address: u64,
+        length: u64,
+        limit: u64,
+    ) -> Answer {
         let length = length.min(PIECE_BYTES as u64);
         if length == 0 {
             return Err(Error::BadArgument);

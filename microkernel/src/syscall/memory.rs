@@ -28,7 +28,9 @@ fn prot(raw: u64) -> Result<Prot, Error> {
 impl<M: Machine> Kernel<M> {
     pub(super) fn vm_allocate(&mut self, m: &mut M, length: u64, protection: u64) -> Answer {
         let (pages, prot) = (pages(length)?, prot(protection)?);
-        let Some(space) = self.tasks[usize::from(self.current_task)].space.as_mut() else { return Err(Error::Dead) };
+        let Some(space) = self.tasks[usize::from(self.current_task)].space.as_mut() else {
+            return Err(Error::Dead);
+        };
         Ok(Outcome::ok(self.memory.map_own(m, space, None, pages, prot)?))
     }
 
@@ -39,7 +41,9 @@ impl<M: Machine> Kernel<M> {
         if !is_user_range(address, length) {
             return Err(Error::BadAddress);
         }
-        let Some(space) = self.tasks[usize::from(self.current_task)].space.as_mut() else { return Err(Error::Dead) };
+        let Some(space) = self.tasks[usize::from(self.current_task)].space.as_mut() else {
+            return Err(Error::Dead);
+        };
         self.memory.unmap(m, space, address, length / PAGE_BYTES)?;
         Ok(Outcome::ok(0))
     }
@@ -54,7 +58,14 @@ impl<M: Machine> Kernel<M> {
         Ok(Outcome::ok(name.into()))
     }
 
-    pub(super) fn vm_map(&mut self, m: &mut M, object: u64, offset: u64, length: u64, protection: u64) -> Answer {
+    pub(super) fn vm_map(
+        &mut self,
+        m: &mut M,
+        object: u64,
+        offset: u64,
+        length: u64,
+        protection: u64,
+    ) -> Answer {
         let names = &self.tasks[usize::from(self.current_task)].names;
         let Right::Memory { object, write } = names.get(name(object)?)? else { return Err(Error::BadRight) };
         let (pages, prot) = (pages(length)?, prot(protection)?);
@@ -66,7 +77,9 @@ impl<M: Machine> Kernel<M> {
         if !offset.is_multiple_of(PAGE_BYTES) || !inside {
             return Err(Error::BadArgument);
         }
-        let Some(space) = self.tasks[usize::from(self.current_task)].space.as_mut() else { return Err(Error::Dead) };
+        let Some(space) = self.tasks[usize::from(self.current_task)].space.as_mut() else {
+            return Err(Error::Dead);
+        };
         Ok(Outcome::ok(self.memory.map_object(m, space, object, first, pages, prot)?))
     }
 

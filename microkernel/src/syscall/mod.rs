@@ -89,7 +89,13 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Copies a short string from the running task: a name, or arguments.
-    fn copy_string<'b>(&self, m: &M, address: u64, length: u64, room: &'b mut [u8]) -> Result<&'b [u8], Error> {
+    fn copy_string<'b>(
+        &self,
+        m: &M,
+        address: u64,
+        length: u64,
+        room: &'b mut [u8],
+    ) -> Result<&'b [u8], Error> {
         let length = usize::try_from(length).map_err(|_| Error::BadArgument)?;
         let bytes = room.get_mut(..length).ok_or(Error::BadArgument)?;
         crate::user::copy_in(m, self.tasks[usize::from(self.current_task)].tables(), address, bytes)?;
@@ -123,7 +129,3 @@ impl<const N: usize> Bytes<N> {
         self.0[at..at + bytes.len()].copy_from_slice(bytes);
     }
 }
-
-#[cfg(test)]
-#[path = "../tests/syscalls.rs"]
-mod tests;

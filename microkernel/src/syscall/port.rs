@@ -81,7 +81,9 @@ impl<M: Machine> Kernel<M> {
     }
 
     pub(super) fn port_bind_thread(&mut self, m: &mut M, port: u64, thread: u64) -> Answer {
-        let (_, Right::Receive(port) | Right::Set(port)) = self.right(port)? else { return Err(Error::BadRight) };
+        let (_, Right::Receive(port) | Right::Set(port)) = self.right(port)? else {
+            return Err(Error::BadRight);
+        };
         let thread = match thread {
             0 => None,
             thread => Some(self.thread_named(thread)?),
@@ -117,7 +119,14 @@ impl<M: Machine> Kernel<M> {
         self.send(m, thread, message, Limit::After(limit))
     }
 
-    pub(super) fn message_receive(&mut self, m: &mut M, thread: u16, port: u64, buffer: u64, limit: u64) -> Answer {
+    pub(super) fn message_receive(
+        &mut self,
+        m: &mut M,
+        thread: u16,
+        port: u64,
+        buffer: u64,
+        limit: u64,
+    ) -> Answer {
         self.receive(m, thread, name(port)?, buffer, limit)
     }
 }

@@ -67,7 +67,8 @@ impl<M: Machine> Kernel<M> {
     }
 
     pub(super) fn task_exit(&mut self, m: &mut M, status: u64) -> Answer {
-        let status = u32::try_from(status).ok().filter(|&status| status < STATUS_KILLED).ok_or(Error::BadArgument)?;
+        let status =
+            u32::try_from(status).ok().filter(|&status| status < STATUS_KILLED).ok_or(Error::BadArgument)?;
         self.end(m, self.current_task, status)
     }
 

@@ -49,7 +49,14 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    pub(super) fn thread_create(&mut self, m: &mut M, entry: u64, stack: u64, arg: u64, wanted: u64) -> Answer {
+    pub(super) fn thread_create(
+        &mut self,
+        m: &mut M,
+        entry: u64,
+        stack: u64,
+        arg: u64,
+        wanted: u64,
+    ) -> Answer {
         let user = |address: u64| (USER_MIN..USER_END).contains(&address);
         if !user(entry) || !user(stack) || !stack.is_multiple_of(16) {
             return Err(Error::BadAddress);

@@ -81,7 +81,10 @@ fn segments_must_be_where_they_may_be() {
     let entry = 0x40_0000;
     let with = |piece| file(entry, &[text(entry, 32), piece]);
     let cases: &[(&str, Vec<u8>)] = &[
-        ("writable and executable", file(entry, &[Piece(PT_LOAD, READ | WRITE | EXECUTE, entry, [1; 32].to_vec(), 32)])),
+        (
+            "writable and executable",
+            file(entry, &[Piece(PT_LOAD, READ | WRITE | EXECUTE, entry, [1; 32].to_vec(), 32)]),
+        ),
         ("at null", with(text(0, 32))),
         ("below the lowest", with(text(USER_MIN - 1, 32))),
         ("in the mapping area", with(text(MAP_BASE - 16, 32))),
@@ -97,7 +100,10 @@ fn segments_must_be_where_they_may_be() {
         ("dynamic", with(Piece(PT_DYNAMIC, READ, 0x50_0000, [1; 8].to_vec(), 8))),
         ("executable stack", with(Piece(PT_GNU_STACK, READ | WRITE | EXECUTE, 0, Vec::new(), 0))),
         ("entry outside", file(0x48_0000, &[text(entry, 32)])),
-        ("entry in data", file(0x50_0000, &[text(entry, 32), Piece(PT_LOAD, READ | WRITE, 0x50_0000, [1; 8].to_vec(), 8)])),
+        (
+            "entry in data",
+            file(0x50_0000, &[text(entry, 32), Piece(PT_LOAD, READ | WRITE, 0x50_0000, [1; 8].to_vec(), 8)]),
+        ),
         ("nothing to load", file(entry, &[])),
     ];
     for (what, bytes) in cases {
@@ -112,9 +118,13 @@ fn segments_must_be_where_they_may_be() {
 
 #[test]
 fn other_kinds_of_file_are_refused() {
-    for (offset, value, what) in
-        [(0, 0x7e, "magic"), (4, 1, "32 bits"), (5, 2, "big endian"), (16, 3, "shared object"), (18, 3, "i386")]
-    {
+    for (offset, value, what) in [
+        (0, 0x7e, "magic"),
+        (4, 1, "32 bits"),
+        (5, 2, "big endian"),
+        (16, 3, "shared object"),
+        (18, 3, "i386"),
+    ] {
         let mut bytes = good();
         bytes[offset] = value;
         assert!(Program::parse(&bytes).is_err(), "{what}");

@@ -82,32 +82,41 @@ impl Open<'_> {
         burst: &mut Burst,
         done: RxDone,
     ) -> Result<(), PeerMisbehaviour> {
-        let Some(cluster) = ledger.posted(done.token) else {
+        let Some(cluster) = ledger.deliver(done.token) else {
             // The drivers hand out what they were given, and nothing leaves the ring but here.
             counts.add(Counter::BogusCompletions, 1);
             return Ok(());
         };
-        if done.status == RxStatus::Fragment {
-            nic.rx_post(done.token, self.mapped.phys(cluster));
+        if !matches!(done.status, RxStatus::Good | RxStatus::ChecksumGood) {
+            self.refuse_status(nic, ledger, counts, burst, done);
             return Ok(());
         }
         burst.frames += 1;
         burst.bytes += u64::from(done.len);
-        let verdict = match done.status {
-            RxStatus::Error => Err(Counter::DropDeviceError),
-            RxStatus::Oversized => Err(Counter::DropOversized),
-            _ => self.admit(nic, done.len, cluster),
-        };
         let named = Item::new(done.token).and_then(|item| Some((item, self.mapped.view().mbuf(item)?)));
-        let (Ok(family), Some((item, mbuf))) = (verdict, named) else {
-            counts.add(verdict.err().unwrap_or(Counter::DropDeviceError), 1);
-            nic.rx_post(done.token, self.mapped.phys(cluster));
+        let (Some(frame), Some((item, mbuf))) = (self.mapped.frame(cluster), named) else {
+            self.refuse(nic, ledger, counts, done.token, Counter::DropDeviceError);
             return Ok(());
         };
+        let family = match demux::classify(done.len, |index| frame.word(index)) {
+            Ok(family) => family,
+            Err(drop) => {
+                self.refuse(nic, ledger, counts, done.token, cause(drop));
+                return Ok(());
+            }
+        };
+        // The ring lends its buffers only while it has enough of them: it must not run dry for want of free ones.
+        if nic.rx_posted() < self.rx_low_water {
+            self.refuse(nic, ledger, counts, done.token, Counter::DropNoBuffer);
+            return Ok(());
+        }
+        let whole = Flags::PACKET.with(Flags::EXTERNAL);
         let flags = match (done.status, family) {
-            (RxStatus::ChecksumGood, _) => Flags::PACKET.with(Flags::DATA_CHECKSUM_GOOD).with(Flags::IP_CHECKSUM_GOOD),
-            (_, Family::Ipv4) => Flags::PACKET.with(Flags::IP_CHECKSUM_GOOD),
-            _ => Flags::PACKET,
+            (RxStatus::ChecksumGood, _) => {
+                whole.with(Flags::DATA_CHECKSUM_GOOD).with(Flags::IP_CHECKSUM_GOOD)
+            }
+            (_, Family::Ipv4) => whole.with(Flags::IP_CHECKSUM_GOOD),
+            _ => whole,
         };
         mbuf.set_packet(cluster, done.len, flags);
         if burst.family != family as usize || burst.run == BATCH {
@@ -122,18 +131,47 @@ impl Open<'_> {
         Ok(())
     }
 
-    /// The family of a frame that may go to the server.
-    #[inline(always)]
-    fn admit<N: Nic>(&self, nic: &N, len: u32, cluster: u32) -> Result<Family, Counter> {
-        let frame = self.mapped.frame(cluster).ok_or(Counter::DropDeviceError)?;
-        let family = demux::classify(len, |index| frame.word(index)).map_err(|drop| match drop {
-            Drop::Runt => Counter::DropRunt,
-            Drop::Oversized => Counter::DropOversized,
-            Drop::BadHeader => Counter::DropBadHeader,
-            Drop::BadChecksum => Counter::DropBadChecksum,
-        })?;
-        // The ring lends its buffers only while it has enough of them: it must not run dry for want of free ones.
-        if nic.rx_posted() < self.rx_low_water { Err(Counter::DropNoBuffer) } else { Ok(family) }
+    /// Drops a frame: its buffer goes back into the ring.
+    #[cold]
+    fn refuse<N: Nic>(
+        &self,
+        nic: &mut N,
+        ledger: &mut Ledger,
+        counts: &mut Counts,
+        token: u32,
+        cause: Counter,
+    ) {
+        counts.add(cause, 1);
+        self.repost(nic, ledger, token);
+    }
+
+    /// Drops what the device says is no good frame.
+    #[cold]
+    fn refuse_status<N: Nic>(
+        &self,
+        nic: &mut N,
+        ledger: &mut Ledger,
+        counts: &mut Counts,
+        burst: &mut Burst,
+        done: RxDone,
+    ) {
+        if done.status == RxStatus::Fragment {
+            self.repost(nic, ledger, done.token);
+            return;
+        }
+        burst.frames += 1;
+        burst.bytes += u64::from(done.len);
+        let cause = match done.status {
+            RxStatus::Oversized => Counter::DropOversized,
+            _ => Counter::DropDeviceError,
+        };
+        self.refuse(nic, ledger, counts, done.token, cause);
+    }
+
+    fn repost<N: Nic>(&self, nic: &mut N, ledger: &mut Ledger, token: u32) {
+        if let Some(cluster) = ledger.deliver_not(token) {
+            nic.rx_post(token, self.mapped.phys(cluster));
+        }
     }
 
     /// Puts the run on its queue: one lock for all of it.
@@ -153,9 +191,6 @@ impl Open<'_> {
         burst.run = 0;
         match self.input[family].append_batch(run) {
             Ok(()) => {
-                for item in run {
-                    ledger.deliver(item.get());
-                }
                 burst.touched |= 1 << family;
                 const DELIVERED: [Counter; 4] = [
                     Counter::DeliveredArp,
@@ -174,9 +209,7 @@ impl Open<'_> {
             Err(EnqueueError::Locked | EnqueueError::NotAnItem) => {
                 counts.add(Counter::DropQueueLocked, count);
                 for item in run {
-                    if let Some(cluster) = ledger.posted(item.get()) {
-                        nic.rx_post(item.get(), self.mapped.phys(cluster));
-                    }
+                    self.repost(nic, ledger, item.get());
                 }
                 Ok(())
             }
@@ -215,5 +248,15 @@ impl Open<'_> {
             nic.rx_post(mbuf.get(), mapped.phys(cluster.get()));
         })?;
         Ok(())
+    }
+}
+
+#[cold]
+const fn cause(drop: Drop) -> Counter {
+    match drop {
+        Drop::Runt => Counter::DropRunt,
+        Drop::Oversized => Counter::DropOversized,
+        Drop::BadHeader => Counter::DropBadHeader,
+        Drop::BadChecksum => Counter::DropBadChecksum,
     }
 }

@@ -4,6 +4,7 @@ use core::ops::ControlFlow;
 
 use abi::{
     counters::Counter,
+    device::offload,
     window::{CLUSTER_BYTES, MBUF_BYTES},
 };
 use mbuf::{Flags, INTERNAL_BYTES, InterruptSpace, Mbuf, View};
@@ -92,11 +93,12 @@ impl Open<'_> {
         let mut misbehaviour = None;
         let (bad, mut bad_count) = (&mut self.unfreed, 0);
         let mut segments = [Segment::default(); SEGMENTS_MAX];
+        let reach = if nic.offload() & offload::TX_CHECKSUM != 0 { N::TX_CHECKSUM_REACH } else { 0 };
         let drained = self.out.drain(BUDGET, |item| {
             if !nic.tx_room(SEGMENTS_MAX) || bad_count == BATCH {
                 return ControlFlow::Break(());
             }
-            match check(&mapped, ledger, item, &mut segments, N::TX_CHECKSUM_REACH) {
+            match check(&mapped, ledger, item, &mut segments, reach) {
                 Ok(frame) => {
                     frames += 1;
                     bytes += u64::from(frame.bytes);

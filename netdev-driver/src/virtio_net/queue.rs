@@ -89,7 +89,11 @@ impl Queue {
     }
 
     /// Empties the queue and tells the device, which was reset, where it is (4.1.5.1.3).
-    pub fn start<R: Registers>(&mut self, transport: &Transport<R>, event_index: bool) -> Result<(), NicError> {
+    pub fn start<R: Registers>(
+        &mut self,
+        transport: &Transport<R>,
+        event_index: bool,
+    ) -> Result<(), NicError> {
         let common = &transport.common;
         common.write16(QUEUE_SELECT, self.index);
         let offered = common.read16(QUEUE_SIZE);
@@ -107,7 +111,8 @@ impl Queue {
         common.write64(QUEUE_DESC, self.descriptors.phys(0));
         common.write64(QUEUE_DRIVER, self.available.phys(0));
         common.write64(QUEUE_DEVICE, self.used.phys(0));
-        self.notify_at = transport.notify_offset(common.read16(QUEUE_NOTIFY_OFF)).ok_or(NicError::Unsupported)?;
+        self.notify_at =
+            transport.notify_offset(common.read16(QUEUE_NOTIFY_OFF)).ok_or(NicError::Unsupported)?;
         common.write16(QUEUE_ENABLE, 1);
         Ok(())
     }
@@ -125,11 +130,11 @@ impl Queue {
         self.set_rest(at, len, flags, next);
     }
 
-
     /// Writes a descriptor without its address.
     #[inline(always)]
     pub fn set_rest(&mut self, at: u16, len: u32, flags: u16, next: u16) {
-        self.descriptors.set(2 * at as usize + 1, u64::from(len) | u64::from(flags) << 32 | u64::from(next) << 48);
+        self.descriptors
+            .set(2 * at as usize + 1, u64::from(len) | u64::from(flags) << 32 | u64::from(next) << 48);
     }
 
     /// Makes the chain at `head` available; the device learns of it by [`publish`](Self::publish).

@@ -41,7 +41,8 @@ impl E1000Model {
         self.icr & self.ims != 0
     }
 
-    pub fn rx_owned(&self) -> usize {
+    /// Buffers that the device has.
+    pub fn rx_owned(&self, _: &Memory) -> usize {
         self.owned.len()
     }
 
@@ -84,7 +85,11 @@ impl E1000Model {
             at = (at + 1) % RING;
         }
         assert!(self.owned.len() < RING as usize, "a full ring looks empty");
-        assert_eq!(self.owned.len() as u32, (new + RING - self.reg(0x2810)) % RING, "the tail passed the head");
+        assert_eq!(
+            self.owned.len() as u32,
+            (new + RING - self.reg(0x2810)) % RING,
+            "the tail passed the head"
+        );
         self.regs.insert(0x2818, new);
     }
 
@@ -162,13 +167,9 @@ impl Model for E1000Model {
             0xc8 => self.icr |= value,
             0xd0 => self.ims |= value,
             0xd8 => self.ims &= !value,
-            0x2818 => {
-                if self.reg(0x100) & 2 != 0 {
-                    self.tail_writes += 1;
-                    self.rx_tail(memory, value);
-                } else {
-                    self.regs.insert(offset, value);
-                }
+            0x2818 if self.reg(0x100) & 2 != 0 => {
+                self.tail_writes += 1;
+                self.rx_tail(memory, value);
             }
             0x3818 => {
                 assert!(value < RING);

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub mod e1000;
+pub mod rig;
 pub mod server;
 pub mod virtio;
 
@@ -45,7 +46,8 @@ impl Memory {
         let layout = Layout::from_size_align(bytes, 4096).unwrap();
         // SAFETY: the size is not 0. It is never freed.
         let ptr = NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap();
-        let phys = self.regions.last().map_or(0x1_2345_6000, |r| r.phys + ((r.bytes as u64 + 0x5fff) & !0xfff));
+        let phys =
+            self.regions.last().map_or(0x1_2345_6000, |r| r.phys + ((r.bytes as u64 + 0x5fff) & !0xfff));
         self.regions.push(Region { phys, ptr, bytes });
         (ptr, phys)
     }
@@ -89,8 +91,12 @@ impl Memory {
     /// A receive buffer is exactly a cluster of the window.
     pub fn assert_cluster(&self, phys: u64) {
         let (start, _, layout) = self.window.expect("a window");
-        let offset = phys.checked_sub(start + u64::from(layout.clusters_at)).expect("a buffer before the clusters");
-        assert!(offset.is_multiple_of(2048) && offset / 2048 < u64::from(layout.config.clusters()), "{phys:#x}");
+        let offset =
+            phys.checked_sub(start + u64::from(layout.clusters_at)).expect("a buffer before the clusters");
+        assert!(
+            offset.is_multiple_of(2048) && offset / 2048 < u64::from(layout.config.clusters()),
+            "{phys:#x}"
+        );
     }
 
     /// Data to send lies in one cluster, or in the data of one mbuf.
@@ -100,7 +106,11 @@ impl Memory {
         let end = offset + bytes;
         assert!(bytes > 0 && end <= layout.bytes, "data behind the window");
         if offset >= layout.clusters_at {
-            assert_eq!((offset - layout.clusters_at) / 2048, (end - 1 - layout.clusters_at) / 2048, "two clusters");
+            assert_eq!(
+                (offset - layout.clusters_at) / 2048,
+                (end - 1 - layout.clusters_at) / 2048,
+                "two clusters"
+            );
         } else {
             assert!(offset >= layout.mbufs_at, "data in the control blocks");
             let (first, last) = (offset - layout.mbufs_at, end - 1 - layout.mbufs_at);

@@ -4,6 +4,9 @@ use std::collections::{HashSet, VecDeque};
 
 use super::{Memory, Model, checksum};
 
+/// Address, length, whether the device writes.
+type Descriptor = (u64, u32, bool);
+
 pub struct VirtioModel {
     pub offered: u64,
     accepted: u64,
@@ -16,6 +19,7 @@ pub struct VirtioModel {
     pub stuck: bool,
     pub lazy: bool,
     pub tail_writes: u64,
+    notified: bool,
     pub resets: u64,
     /// Received frames carry this in their header.
     pub rx_flags: u8,
@@ -66,6 +70,7 @@ impl Default for VirtioModel {
             stuck: false,
             lazy: true,
             tail_writes: 0,
+            notified: false,
             resets: 0,
             rx_flags: 0,
             config,
@@ -82,8 +87,10 @@ impl VirtioModel {
         self.isr != 0
     }
 
-    pub fn rx_owned(&self) -> usize {
-        self.queues[0].owned.len()
+    /// Buffers that the device has.
+    pub fn rx_owned(&self, memory: &Memory) -> usize {
+        let ring = &self.queues[0];
+        if ring.size == 0 { 0 } else { memory.read16(ring.avail + 2).wrapping_sub(ring.seen).into() }
     }
 
     /// Looks at the available ring, and asks to be told of the next entry.
@@ -98,7 +105,7 @@ impl VirtioModel {
     }
 
     /// The chain at the head of the available ring: descriptors as (address, length, device writes).
-    fn take(&mut self, memory: &Memory, q: usize) -> Option<(u16, Vec<(u64, u32, bool)>)> {
+    fn take(&mut self, memory: &Memory, q: usize) -> Option<(u16, Vec<Descriptor>)> {
         let ring = &mut self.queues[q];
         if ring.seen == memory.read16(ring.avail + 2) {
             return None;
@@ -172,7 +179,9 @@ impl VirtioModel {
             self.gather(memory, 0);
             return false;
         };
-        let [(header, 12, true), (buffer, 2048, true)] = chain[..] else { panic!("a strange buffer: {chain:?}") };
+        let [(header, 12, true), (buffer, 2048, true)] = chain[..] else {
+            panic!("a strange buffer: {chain:?}")
+        };
         memory.assert_cluster(buffer);
         memory.write(header, &[self.rx_flags, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]);
         memory.write(buffer, frame);
@@ -181,9 +190,10 @@ impl VirtioModel {
     }
 
     pub fn step(&mut self, memory: &Memory) {
-        if self.stuck || !self.running() {
+        if self.stuck || !self.running() || !self.notified {
             return;
         }
+        self.notified = false;
         while let Some((head, chain)) = self.take(memory, 1) {
             let [(header, 12, false), data @ ..] = &chain[..] else { panic!("a strange frame: {chain:?}") };
             let mut frame = Vec::new();
@@ -226,7 +236,7 @@ impl Model for VirtioModel {
             },
             (30, 2) => self.select[2],
             (0x1000, 1) => std::mem::take(&mut self.isr).into(),
-            (0x2000..0x2006, 1) => u32::from([0x52, 0x54, 0, 0x12, 0x34, 0x56][offset as usize - 0x2000]),
+            (0x2000..0x2006, 1) => u32::from([0x52u8, 0x54, 0, 0x12, 0x34, 0x56][offset as usize - 0x2000]),
             (0x2006, 2) => 1,
             _ => panic!("a read of {size} bytes at {offset:#x}"),
         }
@@ -263,8 +273,11 @@ impl Model for VirtioModel {
                 *address = *address & !(0xffff_ffff << shift) | u64::from(value) << shift;
             }
             (0x3000 | 0x3004, 2) => {
-                assert!(self.running() && value == (offset - 0x3000) / 4 && self.queues[value as usize].enabled);
+                assert!(
+                    self.running() && value == (offset - 0x3000) / 4 && self.queues[value as usize].enabled
+                );
                 self.tail_writes += 1;
+                self.notified |= value == 1;
                 if value == 1 && !self.lazy {
                     self.step(memory);
                 }

@@ -28,7 +28,8 @@ fn ipv6_frame(protocol: u8, transport: &[u8]) -> Vec<u8> {
 }
 
 fn segment(payload: &[u8]) -> Vec<u8> {
-    let mut segment = std::vec![0x13, 0x89, 0x00, 0x50, 0, 0, 0, 1, 0, 0, 0, 2, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0];
+    let mut segment =
+        std::vec![0x13, 0x89, 0x00, 0x50, 0, 0, 0, 1, 0, 0, 0, 2, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0];
     segment.extend(payload);
     segment
 }
@@ -61,7 +62,7 @@ fn a_device_that_sums_from_the_start_field_makes_the_same_checksum() {
     let request = finish(&mut by_device, true).expect("a request");
     assert_eq!(request, ChecksumRequest { start: 34, offset: 16 });
     let end = 34 + 20 + 13; // what a driver gives the device is cut to the frame's length, here without the padding
-    let sum = !Sum::new().add(&by_device[34..end]).fold();
+    let sum = !Sum::new().bytes(&by_device[34..end]).fold();
     by_device[50..52].copy_from_slice(&sum.to_ne_bytes());
     assert_eq!(by_device, by_us);
 }
@@ -77,7 +78,8 @@ fn what_the_device_vouched_for_is_not_summed() {
 fn datagrams_and_their_fragments_are_told_apart() {
     let udp = [0x10, 0x00, 0x00, 0x07, 0, 12, 0, 0, 1, 2, 3, 4];
     assert_eq!(classify(&ipv4_frame(UDP, 0, &udp), false), Class::Datagram(Key::wildcard(UDP, 7)));
-    let key = FragmentKey { addresses: u64::from_ne_bytes([10, 9, 0, 1, 10, 9, 0, 2]), ident: 0x1234 << 8 | 17 };
+    let key =
+        FragmentKey { addresses: u64::from_ne_bytes([10, 9, 0, 1, 10, 9, 0, 2]), ident: 0x1234 << 8 | 17 };
     assert_eq!(
         classify(&ipv4_frame(UDP, 0x2000, &udp), false),
         Class::FirstFragment(key, Key::wildcard(UDP, 7))

@@ -1,1 +1,390 @@
-//! The path of Reynolds and Heller: frames cross in the window, without a copy or a message.
+//! The path of Reynolds and Heller (1991, "Shared Memory & Synchronization"): frames cross in the window, without a copy or a
+//! message.
+//!
+//! A received frame is the cluster that the device wrote; it is the server's from the moment it comes off an IN queue until it is
+//! freed. A frame to send is written into a cluster, or into an mbuf if it is short enough, and goes onto the OUT queue with the
+//! rest of its burst under one lock; one trap starts an idle device, none a busy one.
+//!
+//! The server trusts the kernel, and so borrows the bytes of buffers that it owns. The kernel does not trust the server.
+#![expect(unsafe_code, reason = "borrows the bytes of buffers in the window that the server owns")]
+
+use abi::window::{Header, Layout, M_WANT_AT, POOLS_MAX, Queue};
+use alloc::{vec, vec::Vec};
+use core::ptr::NonNull;
+use mbuf::{Flags, Geometry, INTERNAL_BYTES, Places, ProtocolSpace, View};
+use shmqueue::{DualQueue, InConsumer, Item, OutProducer, PeerMisbehaviour};
+
+use super::{Link, LinkAudit, LinkInfo, RxFrame};
+use crate::frame::ChecksumRequest;
+
+/// Starts the device when it is idle and the OUT queue is not.
+pub trait Doorbell {
+    /// One trap.
+    fn start(&self);
+
+    /// What the kernel holds of the window's buffers.
+    fn audit(&self) -> abi::device::Audit;
+}
+
+/// Clusters that the server keeps at hand to send with: one lock of a pool for so many frames.
+const STASH: usize = 16;
+/// Frames that go onto the OUT queue together, at most.
+const BURST: usize = 64;
+/// Packets of the deferred-free queue that are freed in one go.
+const DEFERRED: usize = 64;
+/// The longest frame that fits into a buffer.
+const BUFFER: usize = abi::window::CLUSTER_BYTES as usize;
+
+/// Why a window cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WindowError {
+    /// Its header is none, or does not add up, or says more than is mapped.
+    Header,
+}
+
+/// The window as a link.
+pub struct WindowLink<'w, D> {
+    info: LinkInfo,
+    doorbell: D,
+    space: ProtocolSpace<'w>,
+    queues: [&'w DualQueue; abi::window::QUEUES as usize],
+    input: [InConsumer<'w, View<'w>>; 4],
+    deferred: InConsumer<'w, View<'w>>,
+    out: OutProducer<'w, View<'w>>,
+    /// Clusters to send with.
+    stash: Vec<Item>,
+    /// Frames to go onto the OUT queue.
+    burst: Vec<Item>,
+    /// Room to collect items in.
+    items: Vec<Item>,
+    wants: bool,
+    no_buffer: u64,
+    /// Where frames are built for which there is no buffer.
+    scratch: Vec<u8>,
+    misbehaviour: Option<PeerMisbehaviour>,
+}
+
+/// A received frame, in its cluster.
+pub struct WindowFrame<'w> {
+    item: Item,
+    bytes: &'w [u8],
+    checksum_good: bool,
+}
+
+impl RxFrame for WindowFrame<'_> {
+    #[inline(always)]
+    fn bytes(&self) -> &[u8] {
+        self.bytes
+    }
+
+    #[inline(always)]
+    fn checksum_good(&self) -> bool {
+        self.checksum_good
+    }
+}
+
+fn geometry(layout: &Layout) -> Option<Geometry> {
+    Geometry::new(Places {
+        pools: layout.config.pools,
+        mbufs_per_pool: layout.config.mbufs_per_pool,
+        clusters_per_pool: layout.config.clusters_per_pool,
+        space_control: M_WANT_AT,
+        pool_controls: layout.pools_at,
+        reference_counts: layout.references_at,
+        mbufs: layout.mbufs_at,
+        clusters: layout.clusters_at,
+        window_bytes: layout.bytes,
+    })
+    .ok()
+}
+
+impl<'w, D: Doorbell> WindowLink<'w, D> {
+    /// The link in the window mapped at `base`, `length` bytes of it.
+    ///
+    /// # Errors
+    /// The header is wrong.
+    ///
+    /// # Safety
+    /// 1. For `'w`, `length` bytes from `base`, aligned to a page, are mapped, readable and writable; they are a window as the kernel
+    ///    lays it out, with empty queues.
+    /// 2. Nothing else in this program accesses them.
+    /// 3. The peer is the kernel: it does not write a buffer that is the server's, and writes of the rest only what the protocols say.
+    pub unsafe fn new(
+        base: NonNull<u8>,
+        length: usize,
+        info: LinkInfo,
+        doorbell: D,
+    ) -> Result<Self, WindowError> {
+        if length < abi::vm::PAGE_BYTES as usize {
+            return Err(WindowError::Header);
+        }
+        // SAFETY: at least a page is mapped, and the kernel has written the header for the last time.
+        let header = unsafe { base.cast::<Header>().read() };
+        let layout = Layout::from_header(&header).filter(|layout| layout.bytes as usize <= length);
+        let layout = layout.ok_or(WindowError::Header)?;
+        let geometry = geometry(&layout).ok_or(WindowError::Header)?;
+        // SAFETY: 1. as promised, and the layout lies inside `length`. 2. Buffers are borrowed here only while the server owns
+        // them, and the kernel leaves those alone, by 3.
+        let view = unsafe { View::new(base, geometry) };
+        let queue = |queue: Queue| -> &'w DualQueue {
+            // SAFETY: the queue's block lies inside the layout, is aligned to 64 bytes, and is all atomics.
+            unsafe { base.byte_add(queue.offset() as usize).cast().as_ref() }
+        };
+        let queues = [
+            queue(Queue::InArp),
+            queue(Queue::InIpv4),
+            queue(Queue::InIpv6),
+            queue(Queue::InOther),
+            queue(Queue::Out),
+            queue(Queue::DeferredFree),
+        ];
+        Ok(Self {
+            info: LinkInfo { frame_bytes_max: info.frame_bytes_max.min(BUFFER), ..info },
+            doorbell,
+            space: ProtocolSpace::new(view),
+            queues,
+            input: Queue::IN.map(|q| InConsumer::new(queue(q), view)),
+            deferred: InConsumer::new(queue(Queue::DeferredFree), view),
+            out: OutProducer::new(queue(Queue::Out), view),
+            stash: Vec::with_capacity(STASH),
+            burst: Vec::with_capacity(BURST),
+            items: Vec::with_capacity(BURST),
+            wants: false,
+            no_buffer: 0,
+            scratch: vec![0; BUFFER],
+            misbehaviour: None,
+        })
+    }
+
+    /// The first thing in the window that cannot be: a fault of the kernel or of the server.
+    pub fn misbehaviour(&self) -> Option<PeerMisbehaviour> {
+        self.misbehaviour.or(self.space.misbehaviour())
+    }
+
+    #[cold]
+    fn note(&mut self, misbehaviour: PeerMisbehaviour) {
+        self.misbehaviour.get_or_insert(misbehaviour);
+    }
+
+    #[inline]
+    fn free_deferred(&mut self) {
+        if let Err(misbehaviour) = self.space.drain_deferred(&mut self.deferred, DEFERRED) {
+            self.note(misbehaviour);
+        }
+    }
+
+    #[inline]
+    fn refill(&mut self) -> bool {
+        let stash = &mut self.stash;
+        self.space.alloc_cluster_batch(STASH as u32, |item| stash.push(item)) != 0
+    }
+
+    /// No pool has a cluster: R&H's `m_want`. The driver resumes the server when it frees one.
+    #[cold]
+    fn refill_or_want(&mut self) -> bool {
+        if !self.wants {
+            self.wants = true;
+            self.space.want();
+        }
+        self.free_deferred();
+        self.refill()
+    }
+
+    /// A buffer for a frame of `length` bytes, and the bytes themselves.
+    #[inline]
+    fn buffer(&mut self, length: usize) -> Option<(Item, u32, NonNull<u8>)> {
+        if length <= INTERNAL_BYTES as usize
+            && let Some(item) = self.space.alloc()
+        {
+            let view = self.space.view();
+            let (offset, _) = view.storage(item)?;
+            return Some((item, offset, view.internal_bytes_ptr(offset, length as u32)?));
+        }
+        if length > BUFFER || !self.ready() {
+            return None;
+        }
+        let item = self.stash.pop()?;
+        let view = self.space.view();
+        let (offset, _) = view.storage(item)?;
+        Some((item, offset, view.cluster_bytes_ptr(offset, length as u32)?))
+    }
+}
+
+impl<'w, D: Doorbell> Link for WindowLink<'w, D> {
+    type Frame = WindowFrame<'w>;
+
+    #[inline(always)]
+    fn info(&self) -> &LinkInfo {
+        &self.info
+    }
+
+    #[inline]
+    fn receive(&mut self, into: &mut Vec<WindowFrame<'w>>, limit: usize) {
+        let view = *self.space.view();
+        for at in 0..self.input.len() {
+            while into.len() < limit {
+                let item = match self.input[at].dequeue() {
+                    Ok(Some(item)) => item,
+                    Ok(None) => break,
+                    Err(misbehaviour) => {
+                        self.note(misbehaviour);
+                        break;
+                    }
+                };
+                let (Some(mbuf), Some((data, length))) = (view.mbuf(item), view.data_ptr(item)) else {
+                    self.note(PeerMisbehaviour::Refused(item.get()));
+                    continue;
+                };
+                // SAFETY: `data_ptr` has found `length` bytes inside one buffer of the window. It came off an IN queue, so it is the
+                // server's until it is freed, which `release` does by consuming this frame: nobody writes it while it is borrowed.
+                let bytes = unsafe { core::slice::from_raw_parts(data.as_ptr(), length as usize) };
+                into.push(WindowFrame {
+                    item,
+                    bytes,
+                    checksum_good: mbuf.flags().has(Flags::DATA_CHECKSUM_GOOD),
+                });
+            }
+        }
+    }
+
+    #[inline]
+    fn release(&mut self, frames: &mut Vec<WindowFrame<'w>>) {
+        if frames.is_empty() {
+            return;
+        }
+        self.items.clear();
+        self.items.extend(frames.drain(..).map(|frame| frame.item));
+        self.space.free_batch(&self.items);
+    }
+
+    #[inline]
+    fn ready(&mut self) -> bool {
+        if !self.stash.is_empty() {
+            return true;
+        }
+        let got = self.refill() || self.refill_or_want();
+        if got && self.wants {
+            self.wants = false;
+            self.space.unwant();
+        }
+        got
+    }
+
+    #[inline]
+    fn transmit<R>(
+        &mut self,
+        length: usize,
+        build: impl FnOnce(&mut [u8]) -> (R, Option<ChecksumRequest>),
+    ) -> R {
+        let Some((item, offset, data)) = self.buffer(length) else {
+            self.no_buffer += 1;
+            if self.scratch.len() < length {
+                self.scratch.resize(length, 0);
+            }
+            return build(&mut self.scratch[..length]).0;
+        };
+        // SAFETY: `buffer` has checked that `length` bytes lie in one buffer, which was allocated just now: it is the server's, and
+        // no other reference to it exists. It is on no queue yet.
+        let bytes = unsafe { core::slice::from_raw_parts_mut(data.as_ptr(), length) };
+        let (result, checksum) = build(bytes);
+        if let Some(mbuf) = self.space.view().mbuf(item) {
+            let place =
+                if mbuf.cluster().is_some() { Flags::PACKET.with(Flags::EXTERNAL) } else { Flags::PACKET };
+            let flags = match checksum {
+                Some(request) => {
+                    mbuf.set_checksum(request.start, request.offset);
+                    place.with(Flags::DATA_CHECKSUM_WANTED)
+                }
+                None => place,
+            };
+            mbuf.set_packet(offset, length as u32, flags);
+        }
+        self.burst.push(item);
+        if self.burst.len() == BURST {
+            self.flush();
+        }
+        result
+    }
+
+    #[inline]
+    fn flush(&mut self) {
+        self.free_deferred();
+        if self.burst.is_empty() {
+            return;
+        }
+        if self.out.append_batch(&self.burst).is_err() {
+            // Cannot be: all are mbufs of ours, and the producer's second sub-queue is free when the first is not.
+            self.space.free_batch(&self.burst);
+            self.no_buffer += self.burst.len() as u64;
+        }
+        self.burst.clear();
+        if self.out.consumer_idle() {
+            self.doorbell.start();
+        }
+    }
+
+    #[inline]
+    fn announce_idle(&mut self) {
+        for queue in &mut self.input {
+            queue.announce_idle();
+        }
+    }
+
+    #[inline]
+    fn clear_idle(&mut self) {
+        for queue in &mut self.input {
+            queue.clear_idle();
+        }
+    }
+
+    #[inline]
+    fn has_frames(&mut self) -> bool {
+        // Asked when `receive` has found nothing, so no queue has anything in private: what there is shows in the control blocks.
+        self.queues[..4].iter().any(|queue| !queue.is_empty())
+    }
+
+    fn no_buffer(&self) -> u64 {
+        self.no_buffer
+    }
+
+    fn lent(&self) -> (u32, u32) {
+        let stash = self.stash.len() as u32;
+        (stash, stash)
+    }
+
+    fn audit(&mut self) -> LinkAudit {
+        self.free_deferred();
+        let view = self.space.view();
+        let geometry = view.geometry();
+        let mut free = [(0, 0); POOLS_MAX as usize];
+        let mut wrong = None;
+        for (pool, free) in (0..geometry.pools()).zip(&mut free) {
+            match view.audit_pool(pool) {
+                Ok(audit) => *free = (audit.mbufs, audit.clusters),
+                Err(misbehaviour) => wrong = Some(misbehaviour),
+            }
+        }
+        let mut queues_filled = 0;
+        for (number, queue) in self.queues.iter().enumerate() {
+            queues_filled |= u32::from(!queue.is_empty()) << number;
+        }
+        let (mbufs_lent, clusters_lent) = self.lent();
+        let audit = LinkAudit {
+            pools: geometry.pools(),
+            mbufs: geometry.mbufs(),
+            clusters: geometry.clusters(),
+            mbufs_lent,
+            clusters_lent,
+            queues_filled,
+            free,
+            kernel: self.doorbell.audit(),
+        };
+        if let Some(misbehaviour) = wrong {
+            self.note(misbehaviour);
+        }
+        audit
+    }
+}
+
+#[cfg(test)]
+mod tests;

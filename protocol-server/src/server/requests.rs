@@ -76,10 +76,8 @@ impl<L: Link, S: System> Server<L, S> {
             None => Err(Error::BadCall),
             Some(request) => self.answer(request, message),
         };
-        let keeps = matches!(
-            Request::from_raw(message.id),
-            Some(Request::Open | Request::Accept | Request::Rebind)
-        );
+        let keeps =
+            matches!(Request::from_raw(message.id), Some(Request::Open | Request::Accept | Request::Rebind));
         if message.carried != 0 && !(keeps && outcome.is_ok()) {
             self.system.release(message.carried);
         }
@@ -275,7 +273,11 @@ impl<L: Link, S: System> Server<L, S> {
 
     fn listen(&mut self, slot: Slot, message: &Message) -> Result<Reply, Error> {
         let backlog = message.word(1).ok_or(Error::BadArgument)?;
-        let bound = self.socket(slot)?.local.port;
+        let socket = self.socket(slot)?;
+        if socket.state() != State::Closed {
+            return Err(Error::BadArgument);
+        }
+        let bound = socket.local.port;
         let port = self.choose_port(TCP, bound)?;
         let key = Key::wildcard(TCP, port);
         if self.stack.demux.find(&key) != NO_SLOT {
@@ -380,9 +382,15 @@ impl<L: Link, S: System> Server<L, S> {
             debug_assert_eq!(index, reply.words);
             reply = reply.word(value);
         }
-        for (mbufs, clusters) in link.free.iter().take(link.pools as usize) {
+        for (mbufs, clusters) in &link.free {
             reply = reply.word(*mbufs).word(*clusters);
         }
+        debug_assert_eq!(audit::MBUFS_POSTED, reply.words);
+        let kernel = link.kernel;
         reply
+            .word(kernel.mbufs_posted)
+            .word(kernel.mbufs_transmitting)
+            .word(kernel.clusters_posted)
+            .word(kernel.clusters_transmitting)
     }
 }

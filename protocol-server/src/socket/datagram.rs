@@ -5,7 +5,7 @@
 
 use abi::{
     Error,
-    socket::{Page, Record, ServerCounter, wait_for},
+    socket::{Page, Record, ServerCounter, State, wait_for},
 };
 use alloc::{vec, vec::Vec};
 use smoltcp::{
@@ -14,8 +14,8 @@ use smoltcp::{
     socket::{Socket as Any, icmp, udp},
     storage::PacketMetadata,
     wire::{
-        Icmpv4Message, Icmpv4Packet, Icmpv4Repr, Icmpv6Message, Icmpv6Packet, Icmpv6Repr, IpAddress, IpEndpoint,
-        Ipv6Address,
+        Icmpv4Message, Icmpv4Packet, Icmpv4Repr, Icmpv6Message, Icmpv6Packet, Icmpv6Repr, IpAddress,
+        IpEndpoint, Ipv6Address,
     },
 };
 
@@ -34,8 +34,10 @@ pub const RING: u32 = 128 * 1024;
 const PAYLOAD_MAX: u32 = 65_507;
 /// Bytes of the ICMP echo header.
 const ECHO_HEADER: usize = 8;
-/// smoltcp's buffers: datagrams and bytes.
+/// smoltcp's receive buffer: datagrams and bytes.
 const HELD: (usize, usize) = (64, 128 * 1024);
+/// smoltcp's transmit buffer: one datagram, so that "full" is "one waits", also for an empty one.
+const SENDING: (usize, usize) = (1, 64 * 1024);
 /// How long a datagram may wait for its receiver's link address, in microseconds.
 const PATIENCE: i64 = 3_000_000;
 
@@ -51,8 +53,9 @@ pub struct Datagram {
 /// A set of one UDP socket, to be bound.
 #[must_use]
 pub fn udp_set() -> (SocketSet<'static>, Datagram) {
-    let ring = || udp::PacketBuffer::new(vec![PacketMetadata::EMPTY; HELD.0], buffer(HELD.1));
-    set_of(Any::Udp(udp::Socket::new(ring(), ring())), None)
+    let ring =
+        |(datagrams, bytes)| udp::PacketBuffer::new(vec![PacketMetadata::EMPTY; datagrams], buffer(bytes));
+    set_of(Any::Udp(udp::Socket::new(ring(HELD), ring(SENDING))), None)
 }
 
 /// A set of one echo socket.
@@ -60,8 +63,9 @@ pub fn udp_set() -> (SocketSet<'static>, Datagram) {
 /// # Errors
 /// The identifier is 0.
 pub fn echo_set(ident: u16) -> Result<(SocketSet<'static>, Datagram), Error> {
-    let ring = || icmp::PacketBuffer::new(vec![PacketMetadata::EMPTY; HELD.0], buffer(HELD.1));
-    let mut socket = icmp::Socket::new(ring(), ring());
+    let ring =
+        |(datagrams, bytes)| icmp::PacketBuffer::new(vec![PacketMetadata::EMPTY; datagrams], buffer(bytes));
+    let mut socket = icmp::Socket::new(ring(HELD), ring(SENDING));
     socket.bind(icmp::Endpoint::Ident(ident)).map_err(|_| Error::BadArgument)?;
     Ok(set_of(Any::Icmp(socket), Some(ident)))
 }
@@ -94,6 +98,9 @@ impl<M: SharedMemory> Socket<M> {
         if self.owner == 0 {
             return Served::Gone;
         }
+        if self.state() == State::Finished {
+            return Served::Open;
+        }
         let Protocol::Datagram(datagram) = &mut self.protocol else { return Served::Open };
         let Some(page) = &mut self.page else { return Served::Open };
         let mut outcome = Ok(false);
@@ -115,12 +122,7 @@ impl<M: SharedMemory> Socket<M> {
 
         let mut taken = false;
         loop {
-            let sending = match self.set.iter().next() {
-                Some((_, Any::Udp(udp))) => udp.send_queue() != 0,
-                Some((_, Any::Icmp(icmp))) => icmp.send_queue() != 0,
-                _ => true,
-            };
-            if sending {
+            if waits(&self.set) {
                 context.stack.egress(&mut self.set);
                 context.stack.send_fragments();
                 if !datagram.is_sent(&mut self.set, self.local, context.stack.now.total_micros()) {
@@ -168,12 +170,7 @@ impl Datagram {
         local: smoltcp::wire::IpListenEndpoint,
         now: i64,
     ) -> bool {
-        let waiting = match set.iter().next() {
-            Some((_, Any::Udp(udp))) => udp.send_queue() != 0,
-            Some((_, Any::Icmp(icmp))) => icmp.send_queue() != 0,
-            _ => false,
-        };
-        if !waiting {
+        if !waits(set) {
             self.waits_since = None;
             return true;
         }
@@ -196,6 +193,15 @@ impl Datagram {
             }
         }
         true
+    }
+}
+
+/// Whether a datagram waits in smoltcp's transmit buffer.
+fn waits(set: &SocketSet<'static>) -> bool {
+    match set.iter().next() {
+        Some((_, Any::Udp(udp))) => !udp.can_send(),
+        Some((_, Any::Icmp(icmp))) => !icmp.can_send(),
+        _ => false,
     }
 }
 

@@ -38,7 +38,8 @@ impl<M: SharedMemory> Socket<M> {
         if !(1..=BACKLOG_MAX).contains(&backlog) {
             return Err(Error::BadArgument);
         }
-        if !matches!(self.protocol, Protocol::Tcp(_)) || self.state() != State::Closed || self.local.port == 0 {
+        if !matches!(self.protocol, Protocol::Tcp(_)) || self.state() != State::Closed || self.local.port == 0
+        {
             return Err(Error::BadArgument);
         }
         self.set = SocketSet::new(Vec::with_capacity(backlog as usize));
@@ -96,7 +97,9 @@ impl<M: SharedMemory> Socket<M> {
             let socket = self.set.get_mut::<tcp::Socket>(handle);
             let waits = listener.ready.contains(&handle);
             match socket.state() {
-                tcp::State::SynReceived if socket.timeout().is_none() => socket.set_timeout(Some(HALF_OPEN_LIMIT)),
+                tcp::State::SynReceived if socket.timeout().is_none() => {
+                    socket.set_timeout(Some(HALF_OPEN_LIMIT));
+                }
                 tcp::State::Established | tcp::State::CloseWait if !waits => {
                     socket.set_timeout(None);
                     listener.ready.push(handle);

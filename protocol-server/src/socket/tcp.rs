@@ -66,7 +66,8 @@ impl Connection {
 /// A smoltcp socket of our sizes.
 #[must_use]
 pub fn new_socket() -> tcp::Socket<'static> {
-    let mut socket = tcp::Socket::new(tcp::SocketBuffer::new(buffer(BUFFER)), tcp::SocketBuffer::new(buffer(BUFFER)));
+    let mut socket =
+        tcp::Socket::new(tcp::SocketBuffer::new(buffer(BUFFER)), tcp::SocketBuffer::new(buffer(BUFFER)));
     socket.set_congestion_control(tcp::CongestionControl::Reno);
     socket
 }
@@ -93,7 +94,8 @@ impl<M: SharedMemory> Socket<M> {
             return Err(Error::Exists);
         }
         let tcp = self.set.get_mut::<tcp::Socket>(connection.handle);
-        tcp.connect(context.stack.interface().context(), remote, self.local).map_err(|_| Error::Unreachable)?;
+        tcp.connect(context.stack.interface().context(), remote, self.local)
+            .map_err(|_| Error::Unreachable)?;
         tcp.set_timeout(Some(CONNECT_LIMIT));
         if let Some(local) = tcp.local_endpoint() {
             self.local = local.into();
@@ -196,7 +198,8 @@ impl<M: SharedMemory> Socket<M> {
         }
         if self.owner == 0 {
             // Nobody will read: what comes now is answered by RST, and so is a peer that takes too long.
-            let hopeless = tcp.state() == tcp::State::SynSent || self.give_up <= context.stack.now.total_micros();
+            let hopeless =
+                tcp.state() == tcp::State::SynSent || self.give_up <= context.stack.now.total_micros();
             if tcp.can_recv() || hopeless {
                 connection.aborted = true;
                 tcp.abort();

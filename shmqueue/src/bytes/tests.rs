@@ -1,4 +1,5 @@
-//! The ring of bytes: every length at every place, wrap-around of the ring and of the positions, a peer that lies, two threads.
+//! The ring of bytes: every length at every place, wrap-around of the ring and of the positions, a peer that
+//! lies, two threads.
 #![expect(unsafe_code, reason = "makes rings over memory of the test's own")]
 
 use std::{thread, vec, vec::Vec};

@@ -1,6 +1,7 @@
 //! The IN queue: an interrupt handler produces, the protocol server consumes (R&H, "Queues").
 //!
-//! Also the deferred-free queue, on which the driver must be able to put every buffer that it cannot free itself.
+//! Also the deferred-free queue, on which the driver must be able to put every buffer that it cannot free
+//! itself.
 
 use super::{
     DualQueue, EnqueueError, Head, Item, Links, PeerMisbehaviour, Stats, Tail, end_chain, link_chain,
@@ -80,7 +81,8 @@ impl<'q, L: Links> InProducer<'q, L> {
         Ok(())
     }
 
-    /// FENCE, then the condition: whether the consumer has to be woken. Once per burst, after its last append.
+    /// FENCE, then the condition: whether the consumer has to be woken. Once per burst, after its last
+    /// append.
     #[inline]
     #[must_use = "an idle consumer that is not woken leaves the packets on the queue"]
     pub fn consumer_idle(&self) -> bool {
@@ -88,8 +90,8 @@ impl<'q, L: Links> InProducer<'q, L> {
         self.consumer_idle_fenced()
     }
 
-    /// The condition without the fence, for a producer of several queues that has put one [`full_fence`] behind all its
-    /// appends.
+    /// The condition without the fence, for a producer of several queues that has put one [`full_fence`]
+    /// behind all its appends.
     #[inline]
     #[must_use = "an idle consumer that is not woken leaves the packets on the queue"]
     pub fn consumer_idle_fenced(&self) -> bool {
@@ -197,15 +199,16 @@ impl<'q, L: Links> InConsumer<'q, L> {
         self.head.taken.is_some()
     }
 
-    /// Declares the consumer idle: condition, FENCE. Then dequeue once more, and wait only if there is still nothing.
+    /// Declares the consumer idle: condition, FENCE. Then dequeue once more, and wait only if there is still
+    /// nothing.
     #[inline]
     pub fn set_idle(&mut self) {
         self.announce_idle();
         full_fence(); // pairs with the one in `InProducer::consumer_idle`
     }
 
-    /// [`set_idle`](Self::set_idle) without the fence, for a consumer of several queues that sets all their conditions and
-    /// then puts one [`full_fence`] before it looks at all of them again.
+    /// [`set_idle`](Self::set_idle) without the fence, for a consumer of several queues that sets all their
+    /// conditions and then puts one [`full_fence`] before it looks at all of them again.
     #[inline]
     pub fn announce_idle(&mut self) {
         self.queue.condition.0.store(1, Release);
@@ -217,7 +220,8 @@ impl<'q, L: Links> InConsumer<'q, L> {
         self.queue.condition.0.store(0, Release);
     }
 
-    /// Dequeues until there is nothing, handing each item to `discard`, at most `limit` of them; returns how many.
+    /// Dequeues until there is nothing, handing each item to `discard`, at most `limit` of them; returns how
+    /// many.
     ///
     /// # Errors
     /// As [`dequeue`](Self::dequeue).

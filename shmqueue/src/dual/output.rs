@@ -1,8 +1,8 @@
 //! The OUT queue: the protocol server produces, the device driver consumes (R&H, "Queues").
 //!
-//! The driver drains it in a trap (`device_start`) or in an interrupt, and must not wait for a server that was preempted in
-//! its critical section. So a locked sub-queue counts as an empty one: the driver goes idle, and the server, which looks at the
-//! condition after each unlock, starts it again.
+//! The driver drains it in a trap (`device_start`) or in an interrupt, and must not wait for a server that
+//! was preempted in its critical section. So a locked sub-queue counts as an empty one: the driver goes idle,
+//! and the server, which looks at the condition after each unlock, starts it again.
 
 use core::ops::ControlFlow;
 
@@ -33,8 +33,8 @@ impl<'q, L: Links> OutProducer<'q, L> {
         }
     }
 
-    /// Appends `item`. After the last append of a burst, ask [`consumer_idle`](Self::consumer_idle): who appends and does not ask
-    /// may strand the item, for the driver may have met the lock and gone idle.
+    /// Appends `item`. After the last append of a burst, ask [`consumer_idle`](Self::consumer_idle): who
+    /// appends and does not ask may strand the item, for the driver may have met the lock and gone idle.
     ///
     /// # Errors
     /// The item stays the caller's; never [`EnqueueError::Locked`].
@@ -79,7 +79,8 @@ impl<'q, L: Links> OutProducer<'q, L> {
         Ok(())
     }
 
-    /// FENCE, then the condition: whether the device has to be started. Once per burst, after its last append.
+    /// FENCE, then the condition: whether the device has to be started. Once per burst, after its last
+    /// append.
     #[inline]
     #[must_use = "an idle device that is not started leaves the packets on the queue"]
     pub fn consumer_idle(&self) -> bool {
@@ -97,10 +98,11 @@ impl<'q, L: Links> OutProducer<'q, L> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use = "only an idle consumer is started again by the producer"]
 pub enum Drained {
-    /// Nothing is left, or what is left is locked: the condition is set, the producer starts the device again.
+    /// Nothing is left, or what is left is locked: the condition is set, the producer starts the device
+    /// again.
     Idle,
-    /// The caller took no more (its ring is full). The condition is not set: the caller drains again by itself, when the device
-    /// has made room.
+    /// The caller took no more (its ring is full). The condition is not set: the caller drains again by
+    /// itself, when the device has made room.
     StoppedByCaller,
     /// The budget is spent. The condition is not set: the caller drains again by itself.
     BudgetSpent,
@@ -127,8 +129,8 @@ impl<'q, L: Links> OutConsumer<'q, L> {
 
     /// Hands items to `send` in order, at most `budget` of them, until there are none.
     ///
-    /// `send` answers `Continue` if it took the item, `Break` if it did not: that item comes first in the next drain. It may
-    /// free the item at once.
+    /// `send` answers `Continue` if it took the item, `Break` if it did not: that item comes first in the
+    /// next drain. It may free the item at once.
     ///
     /// Bounded: no more than `budget` items, and a fixed number of accesses for each, whatever the peer does.
     ///
@@ -168,13 +170,14 @@ impl<'q, L: Links> OutConsumer<'q, L> {
         self.set_condition(1);
     }
 
-    /// Forgets what was taken and not yet sent: the server died, and the ledger of the kernel has the last word on what
-    /// is whose.
+    /// Forgets what was taken and not yet sent: the server died, and the ledger of the kernel has the last
+    /// word on what is whose.
     pub fn forget(&mut self) {
         self.head = Head::new();
     }
 
-    /// Gets the list of the current sub-queue, or of the other if the producer has gone there. A locked one counts as empty.
+    /// Gets the list of the current sub-queue, or of the other if the producer has gone there. A locked one
+    /// counts as empty.
     #[inline]
     fn refill(&mut self) -> bool {
         if !self.head.looks_filled(self.queue) {

@@ -1,7 +1,13 @@
-//! The queues on one thread: the protocol at each point where the other side can come in, an exhaustive walk, a peer that lies, and two threads.
+//! The queues on one thread: the protocol at each point where the other side can come in, an exhaustive walk,
+//! a peer that lies, and two threads.
 
 use core::ops::ControlFlow;
-use std::{thread, vec, vec::Vec};
+use std::{
+    thread,
+    time::{Duration, Instant},
+    vec,
+    vec::Vec,
+};
 
 use super::{Drained, DualQueue, EnqueueError, InConsumer, InProducer, OutConsumer, OutProducer, Relaxed};
 use crate::{Item, Links, PeerMisbehaviour, sync::AtomicU32};
@@ -94,7 +100,8 @@ fn what_is_no_item_is_refused() {
     assert!(queue.is_empty());
 }
 
-/// All sequences of eight steps, each one of: append; append while the consumer is inside its critical section; dequeue.
+/// All sequences of eight steps, each one of: append; append while the consumer is inside its critical
+/// section; dequeue.
 #[test]
 fn every_short_history_keeps_the_order() {
     const STEPS: u32 = 8;
@@ -128,8 +135,8 @@ fn every_short_history_keeps_the_order() {
         let left: Vec<u32> = (received + 1..=appended).collect();
         assert_eq!(all(&mut consumer), left, "history {history}");
         assert_eq!(producer.stats().impossible, 0);
-        // Both at the same sub-queue, and no flag left over: a stale one would lead the consumer to where the producer may go next, and
-        // then both could be locked at once.
+        // Both at the same sub-queue, and no flag left over: a stale one would lead the consumer to where the
+        // producer may go next, and then both could be locked at once.
         assert_eq!(producer.stats().switches, consumer.stats().switches, "history {history}");
         assert!(queue.subs.iter().all(|sub| sub.enabled.load(Relaxed) == 0), "history {history}");
     }
@@ -283,7 +290,9 @@ fn two_threads_lose_nothing() {
                 consumer.set_idle();
                 next = consumer.dequeue().unwrap();
                 if next.is_none() {
-                    thread::park();
+                    let start = Instant::now();
+                    thread::park_timeout(Duration::from_secs(20));
+                    assert!(start.elapsed() < Duration::from_secs(20), "a wake-up was lost");
                 }
                 consumer.clear_idle();
             }

@@ -121,7 +121,7 @@ impl Socket {
     }
 
     /// After something was put where the server looks: wakes it if it sleeps and has not been woken by this socket yet.
-    #[inline]
+    #[inline(always)]
     pub(super) fn ring_bell(&mut self) {
         if self.bell.should_post(self.server_word) {
             self.service.wake();
@@ -131,7 +131,7 @@ impl Socket {
     /// After `taken` bytes were read. The server has more than the ring could hold only if it left the ring full; then it has to be
     /// told of the room. It's told where the reader passes a quarter of the ring and the ring was at least three quarters full: the
     /// first such place after the ring was full is always found so, however many bytes each read takes.
-    #[inline]
+    #[inline(always)]
     pub(super) fn after_read(&mut self, taken: usize) {
         let (position, quarter) = (self.rx.position(), self.page.rx_bytes() / 4);
         let before = position.wrapping_sub(taken as u32);

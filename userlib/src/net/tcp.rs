@@ -73,18 +73,29 @@ impl TcpStream {
     /// a limit was set.
     #[inline]
     pub fn write(&mut self, bytes: &[u8]) -> Result<usize, Error> {
-        if self.can_write() {
-            let written = self.socket.tx.write(bytes).map_err(misbehaved)?;
-            if written != 0 {
+        match self.write_at_once(bytes) {
+            0 => self.write_slowly(bytes),
+            written => Ok(written),
+        }
+    }
+
+    /// What can be done without a look at why not: 0 says that there is something to be found out.
+    #[inline(always)]
+    fn write_at_once(&mut self, bytes: &[u8]) -> usize {
+        if !self.can_write() {
+            return 0;
+        }
+        match self.socket.tx.write(bytes) {
+            Ok(0) | Err(_) => 0,
+            Ok(written) => {
                 self.socket.ring_bell();
-                return Ok(written);
+                written
             }
         }
-        self.write_slowly(bytes)
     }
 
     /// Established, or half closed by the other end: the two states between [`State::Connecting`] and [`State::Finished`].
-    #[inline]
+    #[inline(always)]
     fn can_write(&self) -> bool {
         const { assert!(State::Established.raw() + 1 == State::HalfClosed.raw()) };
         self.socket.page.state_raw().wrapping_sub(State::Established.raw()) <= 1 && !self.write_shut
@@ -118,11 +129,17 @@ impl TcpStream {
     ///
     /// # Errors
     /// As for [`write`](Self::write); how much was written before is not told.
-    #[inline]
+    #[inline(always)]
     pub fn write_all(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let mut written = self.write(bytes)?;
+        let written = self.write_at_once(bytes);
+        if written == bytes.len() { Ok(()) } else { self.write_rest(&bytes[written..]) }
+    }
+
+    #[inline(never)]
+    fn write_rest(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let mut written = 0;
         while written < bytes.len() {
-            written += self.write(&bytes[written..])?;
+            written += self.write_slowly(&bytes[written..])?;
         }
         Ok(())
     }
@@ -133,12 +150,13 @@ impl TcpStream {
     /// [`Error::ConnectionReset`], [`Error::ConnectionAborted`], [`Error::TimedOut`] if a limit was set.
     #[inline]
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
-        let read = self.socket.rx.read(buffer).map_err(misbehaved)?;
-        if read != 0 {
-            self.socket.after_read(read);
-            return Ok(read);
+        match self.socket.rx.read(buffer) {
+            Ok(0) | Err(_) => self.read_slowly(buffer), // which finds out why
+            Ok(read) => {
+                self.socket.after_read(read);
+                Ok(read)
+            }
         }
-        self.read_slowly(buffer)
     }
 
     #[cold]

@@ -1,4 +1,5 @@
-//! What the loader left: `hvm_start_info` (xen/include/public/arch-x86/hvm/start_info.h), found at the address that boot.s was given.
+//! What the loader left: `hvm_start_info` (xen/include/public/arch-x86/hvm/start_info.h), found at the
+//! address that boot.s was given.
 #![expect(unsafe_code, reason = "reads the loader's structures at their physical addresses")]
 
 use super::paging::direct;
@@ -98,7 +99,7 @@ impl Loaded {
 /// Copies a value of the loader out of memory that the boot tables map.
 fn read<T: Copy>(phys: u64) -> Option<T> {
     let end = phys.checked_add(size_of::<T>() as u64)?;
-    // SAFETY: the first 4 GiB are mapped from boot.s on, nothing else uses what the loader left there, and the structures (private,
-    // above) are integers, for which every bit pattern is a value.
+    // SAFETY: the first 4 GiB are mapped from boot.s on, nothing else uses what the loader left there, and
+    // the structures (private, above) are integers, for which every bit pattern is a value.
     (end <= 1 << 32).then(|| unsafe { direct(phys).cast::<T>().read_unaligned() })
 }

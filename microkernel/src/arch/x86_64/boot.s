@@ -1,8 +1,10 @@
-// The entry: PVH ("Xen" note of type 18, XEN_ELFNOTE_PHYS32_ENTRY; xen/include/public/arch-x86/hvm/start_info.h). The loader comes
-// here in 32-bit protected mode without paging, interrupts off, ebx = physical address of hvm_start_info.
+// The entry: PVH ("Xen" note of type 18, XEN_ELFNOTE_PHYS32_ENTRY;
+// xen/include/public/arch-x86/hvm/start_info.h). The loader comes here in 32-bit protected mode without
+// paging, interrupts off, ebx = physical address of hvm_start_info.
 //
-// Goes to long mode (Intel SDM volume 3, 10.8.5) with the first 4 GiB mapped three times by 2 MiB pages: at 0, for the next few
-// instructions; at DIRECT_MAP; and the first GiB at KERNEL_BASE. paging.rs replaces all this.
+// Goes to long mode (Intel SDM volume 3, 10.8.5) with the first 4 GiB mapped three times by 2 MiB pages: at
+// 0, for the next few instructions; at DIRECT_MAP; and the first GiB at KERNEL_BASE. paging.rs replaces all
+// this.
 
 .section .note.Xen, "a", @note
 .balign 4

@@ -75,7 +75,8 @@ impl Context {
     /// Makes it a new thread's.
     pub fn start(&mut self, entry: u64, stack: u64, args: [u64; 3]) {
         *self = Self::EMPTY;
-        // A return by `iretq` to an address that is not canonical would fault in ring 0: at 0 the thread itself faults.
+        // A return by `iretq` to an address that is not canonical would fault in ring 0: at 0 the thread
+        // itself faults.
         self.rip = if entry < abi::vm::USER_END { entry } else { 0 };
         self.rsp = stack;
         self.cs = u64::from(segments::USER_CODE);
@@ -122,7 +123,8 @@ static CONTEXTS: Global<[Context; THREADS]> = Global::new([Context::EMPTY; THREA
 /// A thread's context.
 #[inline]
 pub fn of(thread: usize) -> &'static mut Context {
-    // SAFETY: callers use it within one statement of their own and keep no second; trap.s runs at other times than Rust.
+    // SAFETY: callers use it within one statement of their own and keep no second; trap.s runs at other times
+    // than Rust.
     unsafe { &mut CONTEXTS.get()[thread] }
 }
 

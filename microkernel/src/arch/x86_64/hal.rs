@@ -1,7 +1,7 @@
 //! What the network drivers ask for ([`netdev_driver::hal`]), on PCI.
 //!
-//! Everything is made at boot: the registers mapped, memory for rings and the window taken out of the free frames. So the
-//! drivers need no allocator, and a device that is reset later needs no memory.
+//! Everything is made at boot: the registers mapped, memory for rings and the window taken out of the free
+//! frames. So the drivers need no allocator, and a device that is reset later needs no memory.
 #![expect(unsafe_code, reason = "device registers and DMA memory")]
 
 use super::clock::{Clock, delay_us};
@@ -45,8 +45,8 @@ impl Mmio {
     #[inline]
     fn write<T>(&self, offset: u32, value: T) {
         if let Some(at) = self.at::<T>(offset) {
-            // The device sees what was stored before: x86 keeps the order of stores, and this keeps the compiler's. Its partner is the
-            // device.
+            // The device sees what was stored before: x86 keeps the order of stores, and this keeps the
+            // compiler's. Its partner is the device.
             core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::Release);
             // SAFETY: as in `read`.
             unsafe { at.write_volatile(value) }
@@ -119,7 +119,8 @@ impl PciHal {
     }
 }
 
-/// Takes the memory of a window, zeroed; `None` if there is none. It is called once for a device, and nothing gives it back.
+/// Takes the memory of a window, zeroed; `None` if there is none. It is called once for a device, and nothing
+/// gives it back.
 pub fn take_window(bytes: usize, frames: &mut Frames) -> Option<Window> {
     let phys = take(bytes, frames)?;
     let base = NonNull::new(direct(phys))?;
@@ -138,8 +139,8 @@ fn take(bytes: usize, frames: &mut Frames) -> Option<u64> {
     Some(phys)
 }
 
-// SAFETY: each region is cut once from frames that are never given back, zeroed in `take`, page-aligned and contiguous; the registers are
-// those behind the function's own base address registers.
+// SAFETY: each region is cut once from frames that are never given back, zeroed in `take`, page-aligned and
+// contiguous; the registers are those behind the function's own base address registers.
 unsafe impl Hal for PciHal {
     type Registers = Mmio;
 

@@ -101,7 +101,8 @@ impl Machine for Pc {
     #[inline]
     fn copy_to_phys(&mut self, phys: u64, bytes: &[u8]) {
         check(phys, bytes.len());
-        // SAFETY: RAM is in the direct map; what lies there is a task's page or the core's, and no reference to it exists.
+        // SAFETY: RAM is in the direct map; what lies there is a task's page or the core's, and no reference
+        // to it exists.
         unsafe {
             direct(phys).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
         }

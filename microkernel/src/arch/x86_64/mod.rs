@@ -14,8 +14,8 @@
 //! | [`panic`] | the report of a kernel that cannot go on |
 //!
 //! # Execution model
-//! Ring 0 runs with interrupts off, on one stack, and never blocks in the middle. The one place that takes an interrupt
-//! is the idle loop's `sti; hlt; cli`. Hence the globals below need no lock.
+//! Ring 0 runs with interrupts off, on one stack, and never blocks in the middle. The one place that takes an
+//! interrupt is the idle loop's `sti; hlt; cli`. Hence the globals below need no lock.
 
 mod boot;
 mod clock;

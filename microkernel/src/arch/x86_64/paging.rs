@@ -18,8 +18,8 @@ pub const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
 pub const DIRECT_MAP: u64 = 0xffff_8000_0000_0000;
 /// Where device registers are mapped.
 pub const MMIO: u64 = 0xffff_c000_0000_0000;
-/// The user's half ends one page before the canonical hole, so that a `syscall` at its very end cannot return to an address that
-/// faults in `sysretq` (SDM volume 2, SYSRET).
+/// The user's half ends one page before the canonical hole, so that a `syscall` at its very end cannot return
+/// to an address that faults in `sysretq` (SDM volume 2, SYSRET).
 const USER_END: u64 = abi::vm::USER_END - FRAME_BYTES;
 
 const PRESENT: u64 = 1;
@@ -62,15 +62,16 @@ impl KernelSpace {
         Self { root: 0, active: 0, mmio_next: MMIO }
     }
 
-    /// Builds the kernel's half with frames of `frames`, and goes over to it. `ram` gives the ranges of the direct map.
-    /// `None`: out of frames.
+    /// Builds the kernel's half with frames of `frames`, and goes over to it. `ram` gives the ranges of the
+    /// direct map. `None`: out of frames.
     pub fn build(
         &mut self,
         frames: &mut Frames,
         ram: impl Iterator<Item = core::ops::Range<u64>>,
     ) -> Option<()> {
         self.root = new_table(frames)?;
-        // All 256 entries' tables of the upper half that will ever be used exist from here on: spaces copy the entries.
+        // All 256 entries' tables of the upper half that will ever be used exist from here on: spaces copy
+        // the entries.
         table_below(frames, entry_of(self.root, 3, MMIO), WRITABLE)?;
         for range in ram {
             let mut phys = range.start / LARGE_BYTES * LARGE_BYTES;

@@ -1,8 +1,9 @@
 //! The report of a kernel that cannot go on: the message, the registers, who ran, and a backtrace with names.
 //!
-//! The kernel is built without frame pointers and without unwind tables. The backtrace therefore looks through the stack for
-//! return addresses: words that point into the text, right behind a call instruction. One whose call goes to the very function of the entry
-//! before it is certain; any other, marked `?`, can be left over from an earlier call, or come from a call through a pointer.
+//! The kernel is built without frame pointers and without unwind tables. The backtrace therefore looks
+//! through the stack for return addresses: words that point into the text, right behind a call instruction.
+//! One whose call goes to the very function of the entry before it is certain; any other, marked `?`, can be
+//! left over from an earlier call, or come from a call through a pointer.
 #![expect(unsafe_code, reason = "reads the stack, and registers, of a kernel that is already broken")]
 
 use super::context::{self, print_registers};
@@ -22,8 +23,12 @@ static SYMBOLS: Global<Option<Symbols<'static>>> = Global::new(None);
 /// A panic within the report must not start another.
 static PANICKING: AtomicBool = AtomicBool::new(false);
 
-/// Gives the report names to print.
+/// Gives the report names to print, if they are of this very build.
 pub fn set_symbols(text: &'static [u8]) {
+    let address = on_fatal_trap as *const () as u64;
+    if Symbols(text).find(address) != Some(Symbol { address, name: "on_fatal_trap" }) {
+        return;
+    }
     // SAFETY: called once, at boot; no other reference is alive.
     unsafe {
         *SYMBOLS.get() = Some(Symbols(text));
@@ -102,8 +107,11 @@ fn report(pc: u64, sp: u64) -> ! {
 fn backtrace(pc: u64, sp: u64) {
     // SAFETY: written once, at boot.
     let symbols = unsafe { *SYMBOLS.get() };
-    let _ =
-        writeln!(Out, "backtrace{}:", if symbols.is_some() { "" } else { " (no kernel.sym in the module)" });
+    let _ = writeln!(
+        Out,
+        "backtrace{}:",
+        if symbols.is_some() { "" } else { " (no kernel.sym of this build in the module)" }
+    );
     let stack = paging::stack();
     let find = |address| symbols.and_then(|symbols: Symbols<'static>| symbols.find(address));
     let mut function = find(pc);

@@ -72,7 +72,8 @@ impl Function {
         self.write(COMMAND, command | COMMAND_MEMORY | COMMAND_BUS_MASTER);
     }
 
-    /// The memory behind base address register `index`; `None` if it has none, or it is for ports, or is the upper half of another.
+    /// The memory behind base address register `index`; `None` if it has none, or it is for ports, or is the
+    /// upper half of another.
     pub fn region(self, index: u8) -> Option<Region> {
         let at = |index: u8| BARS + 4 * index;
         if index >= self.bars() {
@@ -125,7 +126,8 @@ impl Function {
     }
 }
 
-/// Calls `visit` for every function, bus 0 first and the buses behind a bridge when the bridge is met, until it gives something.
+/// Calls `visit` for every function, bus 0 first and the buses behind a bridge when the bridge is met, until
+/// it gives something.
 pub fn find<T>(visit: &mut dyn FnMut(Function) -> Option<T>) -> Option<T> {
     find_on(0, visit)
 }

@@ -6,7 +6,8 @@ use x86_64::instructions::port::Port;
 /// Reads a byte from a device's port.
 #[inline]
 pub fn read8(port: u16) -> u8 {
-    // SAFETY: a port reaches a device's registers, not memory; that no device is told to overwrite memory is the drivers' care.
+    // SAFETY: a port reaches a device's registers, not memory; that no device is told to overwrite memory is
+    // the drivers' care.
     unsafe { Port::new(port).read() }
 }
 

@@ -61,8 +61,8 @@ pub fn init() {
     }
 
     let stub = |vector: usize| VirtAddr::new(&raw const vector_stubs as u64 + STUB_BYTES * vector as u64);
-    // SAFETY: each stub follows the convention of its vector (with or without an error code), and preserves what it interrupts or does
-    // not return; stack 0 of the IST is for those that do not.
+    // SAFETY: each stub follows the convention of its vector (with or without an error code), and preserves
+    // what it interrupts or does not return; stack 0 of the IST is for those that do not.
     unsafe {
         idt.divide_error.set_handler_addr(stub(0));
         idt.debug.set_handler_addr(stub(1));
@@ -103,7 +103,8 @@ pub fn init() {
     unsafe {
         Msr::new(0xc000_0081).write(star);
     }
-    // SAFETY: writes only bytes of the segment that the processor reads when a task is interrupted; there is none yet.
+    // SAFETY: writes only bytes of the segment that the processor reads when a task is interrupted; there is
+    // none yet.
     assert!(paging::stack().end == unsafe { TSS.get() }.privilege_stack_table[0].as_u64());
 }
 

@@ -1,7 +1,7 @@
 //! The console: a 16550 UART (National Semiconductor PC16550D data sheet) on COM1.
 //!
-//! Output is polled, a FIFO full at a time: the status register says that all 16 places are free, not how many are. Input
-//! comes by interrupt into a buffer.
+//! Output is polled, a FIFO full at a time: the status register says that all 16 places are free, not how
+//! many are. Input comes by interrupt into a buffer.
 
 use super::ports::{read8, write8};
 

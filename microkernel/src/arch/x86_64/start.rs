@@ -23,8 +23,8 @@ static COMMAND_LINE: Global<[u8; COMMAND_LINE_MAX + 1]> = Global::new([0; COMMAN
 extern "C" fn main(start_info: u64) -> ! {
     serial::init();
     segments::init();
-    // SAFETY: the only code that runs until the first trap; neither is reached in another way below. A panic's report does reach the
-    // machine, but does not return.
+    // SAFETY: the only code that runs until the first trap; neither is reached in another way below. A
+    // panic's report does reach the machine, but does not return.
     let (kernel, machine) = unsafe { (KERNEL.get(), MACHINE.get()) };
     machine.board = Board::detect();
 

@@ -86,7 +86,8 @@ fn interrupt(vector: u64) {
 #[unsafe(no_mangle)]
 extern "C" fn next_context() -> Entry {
     loop {
-        // SAFETY: no other Rust of the kernel is running: entered with an empty stack, or again after the idle loop's interrupt.
+        // SAFETY: no other Rust of the kernel is running: entered with an empty stack, or again after the
+        // idle loop's interrupt.
         let (kernel, machine) = unsafe { (KERNEL.get(), MACHINE.get()) };
         match kernel.pick(machine) {
             Next::Run { thread, space, switch_space } => {
@@ -100,8 +101,9 @@ extern "C" fn next_context() -> Entry {
                 }
                 return Entry { context: pointer, switch_space: u64::from(switch_space) };
             }
-            // SAFETY: the one place where ring 0 takes an interrupt. Its handler keeps the callee-saved registers only, hence the
-            // clobbers; `sti` holds interrupts back for one instruction more, so that none is lost before the `hlt`.
+            // SAFETY: the one place where ring 0 takes an interrupt. Its handler keeps the callee-saved
+            // registers only, hence the clobbers; `sti` holds interrupts back for one instruction more, so
+            // that none is lost before the `hlt`.
             Next::Idle => unsafe { asm!("sti", "hlt", "cli", clobber_abi("C")) },
         }
     }

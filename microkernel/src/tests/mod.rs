@@ -1,0 +1,9 @@
+//! Tests of the kernel as a whole, on a machine of arrays.
+
+mod audit;
+mod fake;
+mod ipc;
+mod lifetimes;
+mod random;
+mod scheduling;
+mod syscalls;

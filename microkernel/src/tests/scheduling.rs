@@ -1,0 +1,209 @@
+//! Who runs when: the idle protocol, priorities, quanta, limits.
+
+use abi::Error;
+use abi::counters::Counter;
+use abi::port::THREAD_SELF;
+use abi::syscall::{FOREVER, Syscall};
+use abi::thread::{WAKE_RESUMED, WAKE_TIMEOUT};
+
+use super::fake::{DATA, DATA_BYTES, Got, Rig, TEXT};
+use crate::machine::NetEvent;
+
+impl Rig {
+    fn thread(&mut self, priority: u64) -> (u64, u16) {
+        let name = self.call(Syscall::ThreadCreate, &[TEXT, DATA + DATA_BYTES, 0, priority]).value();
+        let port = match self.kernel.tasks[0].names.get(name as u32) {
+            Ok(crate::names::Right::Send(port)) => port,
+            other => panic!("{other:?}"),
+        };
+        let crate::port::Kind::Thread(thread) = self.kernel.ports.kind(port) else { panic!("no thread") };
+        (name, thread)
+    }
+
+    fn set_priority(&mut self, name: u64, priority: u64) {
+        assert_eq!(self.call(Syscall::ThreadSetPriority, &[name, priority]), Got::Value(0));
+    }
+}
+
+const SELF: u64 = THREAD_SELF as u64;
+
+#[test]
+fn a_resume_before_the_suspend_is_not_lost_and_many_do_not_pile_up() {
+    let mut rig = Rig::new();
+    for _ in 0..1000 {
+        assert_eq!(rig.call(Syscall::ThreadResume, &[SELF]), Got::Value(0));
+    }
+    assert_eq!(rig.call(Syscall::ThreadSuspend, &[FOREVER]), Got::Value(WAKE_RESUMED));
+    assert_eq!(rig.call(Syscall::ThreadSuspend, &[0]), Got::Value(WAKE_TIMEOUT));
+    assert_eq!(rig.call(Syscall::ThreadSuspend, &[FOREVER]), Got::Blocked);
+    assert_eq!(rig.pick(), None);
+    assert_eq!(rig.kernel.counters[Counter::ResumesByTask as usize], 0, "none of them woke anybody");
+    rig.audit();
+}
+
+#[test]
+fn a_resume_by_a_task_does_not_preempt_it_even_for_a_higher_priority() {
+    let mut rig = Rig::new();
+    rig.set_priority(SELF, 3);
+    let me = rig.current();
+    let (name, server) = rig.thread(5);
+    rig.kernel.tick(&mut rig.m);
+    assert_eq!(rig.pick(), Some(server));
+    assert_eq!(rig.call(Syscall::ThreadSuspend, &[FOREVER]), Got::Blocked);
+    assert_eq!(rig.pick(), Some(me));
+    assert_eq!(rig.call(Syscall::ThreadResume, &[name]), Got::Value(0));
+    assert_eq!(rig.kernel.counters[Counter::ResumesByTask as usize], 1);
+    assert!(!rig.kernel.must_pick());
+    rig.audit();
+    rig.kernel.tick(&mut rig.m);
+    assert!(rig.kernel.must_pick(), "but the next tick turns to it");
+    assert_eq!(rig.pick(), Some(server));
+    assert_eq!(rig.result(server), Some(Got::Value(WAKE_RESUMED)));
+    assert_eq!(rig.call(Syscall::ThreadSuspend, &[FOREVER]), Got::Blocked);
+    assert_eq!(rig.pick(), Some(me), "and the preempted one goes on");
+}
+
+#[test]
+fn a_device_event_preempts_at_once_and_only_for_a_higher_priority() {
+    for (mine, preempted) in [(3, true), (5, false), (6, false)] {
+        let mut rig = Rig::new();
+        rig.poke(DATA, b"net0");
+        let device = rig.call(Syscall::DeviceOpen, &[DATA, 4]).value();
+        let (name, server) = rig.thread(5);
+        assert_eq!(rig.call(Syscall::DeviceBindThread, &[device, name]), Got::Value(0));
+        rig.set_priority(SELF, 0);
+        rig.kernel.tick(&mut rig.m);
+        assert_eq!(rig.pick(), Some(server));
+        assert_eq!(rig.call(Syscall::ThreadSuspend, &[FOREVER]), Got::Blocked);
+        rig.pick();
+        rig.set_priority(SELF, mine);
+        rig.kernel.net_event(&mut rig.m, NetEvent { resume: true, violation: false });
+        assert_eq!(rig.kernel.must_pick(), preempted, "priority {mine}");
+        assert_eq!(rig.result(server), Some(Got::Value(WAKE_RESUMED)));
+        rig.audit();
+    }
+}
+
+#[test]
+fn equals_take_turns_of_ten_ticks() {
+    let mut rig = Rig::new();
+    let first = rig.current();
+    let (_, second) = rig.thread(5);
+    for turn in 0..6 {
+        for tick in 0..10 {
+            assert!(!rig.kernel.must_pick(), "turn {turn}, tick {tick}");
+            rig.kernel.tick(&mut rig.m);
+        }
+        assert!(rig.kernel.must_pick());
+        let expected = if turn % 2 == 0 { second } else { first };
+        assert_eq!(rig.pick(), Some(expected));
+    }
+    assert_eq!(rig.call(Syscall::ThreadYield, &[]), Got::Blocked);
+    assert_eq!(rig.pick(), Some(second));
+    assert_eq!(rig.call(Syscall::ThreadSuspend, &[FOREVER]), Got::Blocked);
+    rig.pick();
+    assert_eq!(rig.call(Syscall::ThreadYield, &[]), Got::Value(0), "alone, it goes on");
+}
+
+#[test]
+fn a_thread_preempted_in_its_turn_keeps_the_rest_of_it() {
+    let mut rig = Rig::new();
+    let first = rig.current();
+    let (_, second) = rig.thread(5);
+    (0..4).for_each(|_| rig.kernel.tick(&mut rig.m));
+    let (_, urgent) = rig.thread(7);
+    rig.kernel.tick(&mut rig.m);
+    assert_eq!(rig.pick(), Some(urgent));
+    rig.call(Syscall::ThreadExit, &[]);
+    assert_eq!(rig.pick(), Some(first));
+    (0..5).for_each(|_| rig.kernel.tick(&mut rig.m));
+    assert_eq!(rig.pick(), Some(second));
+    rig.audit();
+}
+
+#[test]
+fn limits_pass_in_their_order() {
+    let mut rig = Rig::new();
+    let me = rig.current();
+    let (_, other) = rig.thread(5);
+    assert_eq!(rig.call(Syscall::ThreadSuspend, &[5000]), Got::Blocked);
+    assert_eq!(rig.pick(), Some(other));
+    let port = rig.call(Syscall::PortAllocate, &[]).value();
+    assert_eq!(rig.receive(port, 2000), Got::Blocked);
+    assert_eq!(rig.pick(), None);
+    for (now, thread, expected) in [
+        (2999, other, None),
+        (3000, other, Some(Got::Error(Error::TimedOut))),
+        (5999, me, None),
+        (u64::MAX, me, Some(Got::Value(WAKE_TIMEOUT))),
+    ] {
+        rig.m.now = now;
+        rig.kernel.tick(&mut rig.m);
+        assert_eq!(rig.result(thread), expected, "at {now}");
+        rig.audit();
+    }
+    assert_eq!(rig.pick(), Some(other));
+    assert_eq!(rig.call(Syscall::ThreadSuspend, &[FOREVER - 1]), Got::Blocked, "a limit that would wrap");
+    rig.audit();
+}
+
+#[test]
+fn typed_bytes_go_to_who_asked_first() {
+    let mut rig = Rig::new();
+    let me = rig.current();
+    let (_, other) = rig.thread(5);
+    assert_eq!(rig.call(Syscall::ConsoleRead, &[DATA, 3, 0]), Got::Error(Error::WouldBlock));
+    assert_eq!(rig.call(Syscall::ConsoleRead, &[DATA, 3, FOREVER]), Got::Blocked);
+    assert_eq!(rig.pick(), Some(other));
+    assert_eq!(rig.call(Syscall::ConsoleRead, &[DATA + 8, 3, FOREVER]), Got::Blocked);
+    assert_eq!(rig.pick(), None);
+    rig.m.typed.extend(b"hello");
+    rig.kernel.console_input(&mut rig.m);
+    assert_eq!(rig.result(me), Some(Got::Value(3)));
+    assert_eq!(rig.result(other), Some(Got::Value(2)));
+    rig.pick();
+    assert_eq!(rig.peek(DATA, 3), b"hel");
+    assert_eq!(rig.peek(DATA + 8, 2), b"lo");
+    rig.m.typed.extend(b"xy");
+    rig.kernel.console_input(&mut rig.m);
+    assert_eq!(rig.call(Syscall::ConsoleRead, &[DATA, 100, 0]), Got::Value(2));
+    rig.audit();
+}
+
+#[test]
+fn switches_are_counted_only_when_they_happen() {
+    let mut rig = Rig::new();
+    rig.spawn("a", "", 5, 0).value();
+    let counts = |rig: &Rig| {
+        (
+            rig.kernel.counters[Counter::Switches as usize],
+            rig.kernel.counters[Counter::ThreadSwitches as usize],
+        )
+    };
+    assert_eq!(counts(&rig), (1, 1));
+    rig.pick();
+    assert_eq!(counts(&rig), (1, 1), "picked again");
+    rig.call(Syscall::ThreadSuspend, &[1000]);
+    rig.pick();
+    assert_eq!(counts(&rig), (2, 2));
+    rig.call(Syscall::ThreadSuspend, &[FOREVER]);
+    assert_eq!(rig.pick(), None);
+    rig.m.now += 10_000;
+    rig.kernel.tick(&mut rig.m);
+    rig.pick();
+    assert_eq!(counts(&rig), (3, 3));
+}
+
+#[test]
+fn tasks_pay_for_their_time_and_not_for_idling() {
+    let mut rig = Rig::new();
+    rig.m.now += 500;
+    rig.call(Syscall::ThreadSuspend, &[1000]);
+    assert_eq!(rig.pick(), None);
+    rig.m.now += 5000;
+    rig.kernel.tick(&mut rig.m);
+    rig.pick();
+    rig.m.now += 7;
+    rig.pick();
+    assert_eq!(rig.kernel.tasks[0].cpu_ns, 507);
+}

@@ -1,0 +1,184 @@
+//! An endpoint between a model of a device and the protocol side, and the kernel that runs it.
+
+use std::{ptr::NonNull, rc::Rc};
+
+use abi::{
+    counters::{COUNT, Counter},
+    window::{Config, Layout},
+};
+use netdev_driver::{Endpoint, Ledger, Nic, Outcome, e1000::E1000, virtio_net::VirtioNet};
+
+use super::{FakeHal, Machine, Memory, Model, e1000::E1000Model, server::Server, virtio::VirtioModel};
+
+/// What the tests do with either model.
+pub trait Wire: Model + Default + 'static {
+    type Driver: Nic;
+    fn driver(machine: Rc<Machine<Self>>) -> Self::Driver;
+    fn receive(&mut self, memory: &Memory, frame: &[u8]) -> bool;
+    fn step(&mut self, memory: &Memory);
+    fn interrupt(&self) -> bool;
+    fn take_sent(&mut self) -> Vec<Vec<u8>>;
+    fn set(&mut self, stuck: bool, lazy: bool);
+    fn owned(&self, memory: &Memory) -> usize;
+    fn doorbells(&self) -> u64;
+}
+
+macro_rules! wire {
+    ($model:ty, $driver:ident) => {
+        impl Wire for $model {
+            type Driver = $driver<FakeHal<Self>>;
+            fn driver(machine: Rc<Machine<Self>>) -> Self::Driver {
+                $driver::new(FakeHal(machine)).unwrap()
+            }
+            fn receive(&mut self, memory: &Memory, frame: &[u8]) -> bool {
+                self.receive(memory, frame)
+            }
+            fn step(&mut self, memory: &Memory) {
+                self.step(memory);
+            }
+            fn interrupt(&self) -> bool {
+                self.interrupt()
+            }
+            fn take_sent(&mut self) -> Vec<Vec<u8>> {
+                self.sent.drain(..).collect()
+            }
+            fn set(&mut self, stuck: bool, lazy: bool) {
+                (self.stuck, self.lazy) = (stuck, lazy);
+            }
+            fn owned(&self, memory: &Memory) -> usize {
+                self.rx_owned(memory)
+            }
+            fn doorbells(&self) -> u64 {
+                self.tail_writes
+            }
+        }
+    };
+}
+wire!(E1000Model, E1000);
+wire!(VirtioModel, VirtioNet);
+
+/// Each test runs for both devices.
+#[macro_export]
+macro_rules! for_both {
+    ($($(#[$meta:meta])* $name:ident;)+) => {$(
+        mod $name {
+            $(#[$meta])* #[test]
+            fn e1000() { super::on::$name::<$crate::fake::e1000::E1000Model>(); }
+            $(#[$meta])* #[test]
+            fn virtio() { super::on::$name::<$crate::fake::virtio::VirtioModel>(); }
+        }
+    )+};
+}
+
+pub const CONFIG: Config = Config { pools: 2, mbufs_per_pool: 512, clusters_per_pool: 256 };
+
+pub struct Rig<W: Wire> {
+    pub machine: Rc<Machine<W>>,
+    pub endpoint: Endpoint<'static, W::Driver>,
+    pub server: Server,
+    pub base: NonNull<u8>,
+    pub layout: Layout,
+}
+
+impl<W: Wire> Rig<W> {
+    pub fn new(config: Config) -> Self {
+        Self::with(W::default(), config)
+    }
+
+    pub fn with(model: W, config: Config) -> Self {
+        let machine = Machine::new(model);
+        let layout = config.layout().unwrap();
+        let (window, base) = machine.window(layout);
+        let ledger = Box::leak(Box::new(Ledger::new()));
+        let mut endpoint = Endpoint::new(W::driver(machine.clone()), window, config, ledger).unwrap();
+        endpoint.open().unwrap();
+        Self { machine, endpoint, server: Server::new(base, layout), base, layout }
+    }
+
+    pub fn wire(&self, frame: &[u8]) -> bool {
+        self.machine.model.borrow_mut().receive(&self.machine.memory.borrow(), frame)
+    }
+
+    pub fn owned(&self) -> usize {
+        self.machine.model.borrow().owned(&self.machine.memory.borrow())
+    }
+
+    pub fn step(&self) {
+        self.machine.model.borrow_mut().step(&self.machine.memory.borrow());
+    }
+
+    pub fn set(&self, stuck: bool, lazy: bool) {
+        self.machine.model.borrow_mut().set(stuck, lazy);
+    }
+
+    pub fn sent(&self) -> Vec<Vec<u8>> {
+        self.machine.model.borrow_mut().take_sent()
+    }
+
+    /// Handles interrupts as the kernel does: only when the device asserts one, or `again` was said.
+    pub fn interrupts(&mut self) -> Outcome {
+        let mut sum = Outcome::default();
+        for _ in 0..100 {
+            let outcome = if self.machine.model.borrow().interrupt() {
+                self.endpoint.interrupt()
+            } else if sum.again {
+                self.endpoint.poll()
+            } else {
+                return sum;
+            };
+            sum.resume |= outcome.resume;
+            sum.again = outcome.again;
+            sum.misbehaviour = sum.misbehaviour.or(outcome.misbehaviour);
+        }
+        panic!("interrupts do not end");
+    }
+
+    /// Sends; traps if the device is idle.
+    pub fn send(&mut self, bytes: &[u8], cuts: &[usize]) -> bool {
+        let Some(item) = self.server.frame(bytes, cuts) else { return false };
+        if self.server.send(item) {
+            let outcome = self.endpoint.start();
+            assert_eq!(outcome.misbehaviour, None);
+        }
+        true
+    }
+
+    pub fn count(&self, counter: Counter) -> u64 {
+        let mut counters = [0; COUNT];
+        self.endpoint.counters(&mut counters);
+        counters[counter as usize]
+    }
+
+    /// Frames in = delivered + dropped by cause.
+    pub fn assert_counters(&self) {
+        use Counter::*;
+        let all = [
+            DeliveredArp,
+            DeliveredIpv4,
+            DeliveredIpv6,
+            DeliveredOther,
+            DropRunt,
+            DropOversized,
+            DropDeviceError,
+        ]
+        .into_iter()
+        .chain([DropBadHeader, DropBadChecksum, DropNoBuffer, DropNoWindow, DropQueueLocked]);
+        assert_eq!(self.count(FramesIn), all.map(|counter| self.count(counter)).sum::<u64>());
+    }
+
+    /// Lets everything come to rest and asserts that nothing is lost.
+    pub fn settle(&mut self) {
+        self.set(false, false);
+        for tick in 0..3 {
+            self.step();
+            let _ = self.interrupts();
+            let _ = self.endpoint.watchdog(tick);
+            self.server.receive();
+        }
+        let audit = self.endpoint.audit();
+        assert_eq!((audit.mbufs_transmitting, audit.clusters_transmitting), (0, 0));
+        assert_eq!(audit.mbufs_posted, audit.clusters_posted);
+        self.server.assert_balanced(audit);
+        self.assert_counters();
+    }
+}

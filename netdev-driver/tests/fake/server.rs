@@ -1,0 +1,127 @@
+//! The protocol server's end of the window, as the real server has it: `mbuf` and `shmqueue`, no fakes.
+
+use std::ptr::NonNull;
+
+use abi::window::{Layout, Queue};
+use mbuf::{Flags, ProtocolSpace, View};
+use shmqueue::{DualQueue, InConsumer, Item, OutProducer};
+
+pub struct Server {
+    pub view: View<'static>,
+    pub space: ProtocolSpace<'static>,
+    pub input: [InConsumer<'static, View<'static>>; 4],
+    pub out: OutProducer<'static, View<'static>>,
+    pub deferred: InConsumer<'static, View<'static>>,
+    pub layout: Layout,
+}
+
+/// A queue of the window.
+pub fn queue(base: NonNull<u8>, queue: Queue) -> &'static DualQueue {
+    // SAFETY: the window is leaked, and a control block is atomics only.
+    unsafe { base.add(queue.offset() as usize).cast().as_ref() }
+}
+
+impl Server {
+    /// After the endpoint has laid the window out.
+    pub fn new(base: NonNull<u8>, layout: Layout) -> Self {
+        // SAFETY: the window is leaked, and reached by views and raw pointers only.
+        let view = unsafe { View::new(base, netdev_driver::geometry(&layout).unwrap()) };
+        Self {
+            view,
+            space: ProtocolSpace::new(view),
+            input: Queue::IN.map(|q| InConsumer::new(queue(base, q), view)),
+            out: OutProducer::new(queue(base, Queue::Out), view),
+            deferred: InConsumer::new(queue(base, Queue::DeferredFree), view),
+            layout,
+        }
+    }
+
+    pub fn bytes(&self, item: Item) -> Vec<u8> {
+        let (data, len) = self.view.data_ptr(item).unwrap();
+        // SAFETY: inside the buffer, which is the server's.
+        (0..len as usize).map(|i| unsafe { data.add(i).read_volatile() }).collect()
+    }
+
+    fn fill(&self, item: Item, bytes: &[u8]) {
+        self.view.mbuf(item).unwrap().set_len(bytes.len() as u32);
+        let (data, _) = self.view.data_ptr(item).unwrap();
+        for (i, byte) in bytes.iter().enumerate() {
+            // SAFETY: inside the buffer: the length was checked by `data_ptr`.
+            unsafe { data.add(i).write_volatile(*byte) };
+        }
+    }
+
+    /// Receives all there is: family, flags and bytes of each frame, in the order of each queue.
+    pub fn receive(&mut self) -> Vec<(usize, Flags, Vec<u8>)> {
+        let mut frames = Vec::new();
+        for family in 0..4 {
+            while let Some(item) = self.input[family].dequeue().unwrap() {
+                let mbuf = self.view.mbuf(item).unwrap();
+                assert_eq!(mbuf.packet_len(), mbuf.len());
+                assert!(mbuf.next().is_none());
+                frames.push((family, mbuf.flags(), self.bytes(item)));
+                self.space.free_chain(item);
+            }
+        }
+        frames
+    }
+
+    /// A frame to send, cut into pieces at `cuts`; `None` if there are no buffers.
+    pub fn frame(&mut self, bytes: &[u8], cuts: &[usize]) -> Option<Item> {
+        let mut first: Option<Item> = None;
+        let mut last: Option<Item> = None;
+        let mut start = 0;
+        for &end in cuts.iter().chain([&bytes.len()]) {
+            let piece = &bytes[start..end];
+            let item = if piece.len() <= mbuf::INTERNAL_BYTES as usize {
+                self.space.alloc()
+            } else {
+                self.space.alloc_cluster()
+            };
+            let Some(item) = item else {
+                if let Some(first) = first {
+                    self.space.free_chain(first);
+                }
+                return None;
+            };
+            self.fill(item, piece);
+            match last {
+                None => first = Some(item),
+                Some(last) => self.view.mbuf(last).unwrap().set_next(Some(item)),
+            }
+            last = Some(item);
+            start = end;
+        }
+        let mbuf = self.view.mbuf(first?).unwrap();
+        mbuf.set_packet_len(bytes.len() as u32);
+        first
+    }
+
+    /// Puts a frame on the OUT queue. `true`: the device has to be started.
+    pub fn send(&mut self, item: Item) -> bool {
+        self.out.append(item).unwrap();
+        self.out.consumer_idle()
+    }
+
+    pub fn drain_deferred(&mut self) {
+        self.space.drain_deferred(&mut self.deferred, usize::MAX).unwrap();
+    }
+
+    /// Asserts that all buffers are accounted for, when nothing is queued.
+    pub fn assert_balanced(&mut self, kernel: abi::device::Audit) {
+        self.drain_deferred();
+        let free = self.view.audit().unwrap();
+        let config = self.layout.config;
+        assert_eq!(
+            free.mbufs + kernel.mbufs_posted + kernel.mbufs_transmitting,
+            config.mbufs(),
+            "mbufs: {free:?} {kernel:?}"
+        );
+        assert_eq!(
+            free.clusters + kernel.clusters_posted + kernel.clusters_transmitting,
+            config.clusters(),
+            "clusters: {free:?} {kernel:?}"
+        );
+        assert!(self.space.misbehaviour().is_none());
+    }
+}

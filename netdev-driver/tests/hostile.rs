@@ -1,0 +1,300 @@
+//! The endpoint when one of its ends fails: a server that lies, sleeps or hoards, a device that stands still, floods of bad frames.
+#![expect(unsafe_code, reason = "a hostile server writes anywhere into the window")]
+
+mod fake;
+
+use abi::{
+    counters::Counter,
+    window::{Config, Layout},
+};
+use fake::{
+    Random, ipv4_frame,
+    rig::{CONFIG, Rig, Wire},
+    server::Server,
+};
+use netdev_driver::{Outcome, endpoint::STUCK_NS};
+use shmqueue::PeerMisbehaviour;
+
+for_both! {
+    without_buffers_frames_are_dropped_and_all_goes_on;
+    floods_of_bad_frames_cost_counters;
+    a_device_that_stands_still_is_reset;
+    a_locked_pool_defers_frees;
+    what_the_server_may_not_give_is_misbehaviour;
+    a_hostile_window_is_survived;
+    windows_open_and_close;
+}
+
+mod on {
+    use super::*;
+
+    /// The server keeps all it gets: the ring stays filled, frames are dropped, and when buffers come back all goes on.
+    pub fn without_buffers_frames_are_dropped_and_all_goes_on<W: Wire>() {
+        let mut rig = Rig::<W>::new(CONFIG);
+        let mut hoard = Vec::new();
+        while let Some(item) = rig.server.space.alloc_cluster() {
+            hoard.push(item);
+        }
+        for number in 0..2000 {
+            assert!(rig.wire(&ipv4_frame(200, number)), "the ring ran dry");
+            assert_eq!(rig.interrupts().misbehaviour, None);
+        }
+        assert!(rig.count(Counter::DropNoBuffer) > 1500);
+        assert!(rig.count(Counter::PoolsUnavailable) > 0);
+        assert!(rig.owned() > 0);
+        for item in hoard {
+            rig.server.space.free_chain(item);
+        }
+        rig.server.receive();
+        let dropped = rig.count(Counter::DropNoBuffer);
+        for number in 0..2000 {
+            rig.wire(&ipv4_frame(200, number));
+            let _ = rig.interrupts();
+            rig.server.receive();
+        }
+        assert!(rig.count(Counter::DropNoBuffer) - dropped < 64);
+        rig.settle();
+    }
+
+    pub fn floods_of_bad_frames_cost_counters<W: Wire>() {
+        let mut rig = Rig::<W>::new(CONFIG);
+        let mut random = Random(77);
+        let good = ipv4_frame(100, 0);
+        for round in 0..4000u32 {
+            let mut frame = good.clone();
+            match round % 8 {
+                0 => frame.truncate(random.below(14) as usize),
+                1 => frame.resize(1515 + random.below(500) as usize, 0),
+                2 => frame.truncate(14 + random.below(20) as usize),
+                3 => frame[24] ^= 0xff,
+                4 => frame[16..18].copy_from_slice(&[5, 0xdc]),
+                5 => frame[14] = 0x43,
+                6 => frame[12..14].copy_from_slice(&[0x86, 0xdd]),
+                _ => {}
+            }
+            rig.wire(&frame);
+            if random.below(5) == 0 {
+                let _ = rig.interrupts();
+                rig.server.receive();
+            }
+        }
+        let _ = rig.interrupts();
+        rig.server.receive();
+        assert_eq!(rig.count(Counter::DropRunt), 500);
+        assert_eq!(rig.count(Counter::DropOversized), 500);
+        assert_eq!(rig.count(Counter::DropBadChecksum), 500);
+        assert_eq!(rig.count(Counter::DropBadHeader), 2000);
+        assert_eq!(rig.count(Counter::DeliveredIpv4), 500);
+        rig.settle();
+    }
+
+    pub fn a_device_that_stands_still_is_reset<W: Wire>() {
+        let mut rig = Rig::<W>::new(CONFIG);
+        rig.set(true, true);
+        for number in 0..10 {
+            assert!(rig.send(&ipv4_frame(300, number), &[]));
+        }
+        for number in 0..5 {
+            rig.wire(&ipv4_frame(60, number));
+        }
+        assert_eq!(rig.endpoint.audit().mbufs_transmitting, 10);
+        let _ = rig.endpoint.watchdog(1_000);
+        let _ = rig.endpoint.watchdog(STUCK_NS - 1);
+        assert_eq!(rig.count(Counter::DeviceResets), 0);
+        let _ = rig.endpoint.watchdog(STUCK_NS + 1_000);
+        assert_eq!(rig.count(Counter::DeviceResets), 1);
+        assert_eq!(rig.endpoint.audit().mbufs_transmitting, 0);
+        assert_eq!(rig.server.receive().len(), 5, "what had come is not lost");
+        rig.server.drain_deferred();
+        rig.set(false, false);
+        assert!(rig.wire(&ipv4_frame(60, 99)));
+        assert!(rig.send(&ipv4_frame(300, 42), &[]));
+        rig.step();
+        assert_eq!(rig.sent(), [ipv4_frame(300, 42)]);
+        let _ = rig.interrupts();
+        assert_eq!(rig.server.receive().len(), 1);
+        rig.settle();
+        // One that has nothing to do is not stuck.
+        let _ = rig.endpoint.watchdog(10 * STUCK_NS);
+        let _ = rig.endpoint.watchdog(20 * STUCK_NS);
+        assert_eq!(rig.count(Counter::DeviceResets), 1);
+    }
+
+    pub fn a_locked_pool_defers_frees<W: Wire>() {
+        let mut rig = Rig::<W>::new(CONFIG);
+        rig.set(false, true);
+        for number in 0..20 {
+            assert!(rig.send(&ipv4_frame(300, number), &[]));
+        }
+        rig.step();
+        let view = rig.server.view;
+        let guards = [0, 1].map(|pool| view.pool_control(pool).unwrap().mutex().lock_protocol());
+        rig.server.space.want();
+        let outcome = rig.endpoint.poll();
+        assert!(outcome.resume, "the server wants buffers");
+        assert_eq!(rig.endpoint.audit().mbufs_transmitting, 0);
+        assert_eq!(rig.count(Counter::DeferredFrees), 20);
+        assert!(rig.count(Counter::LockFailures) > 0);
+        drop(guards);
+        rig.server.space.unwant();
+        rig.settle();
+    }
+
+    pub fn what_the_server_may_not_give_is_misbehaviour<W: Wire>() {
+        type Lie<W> = (&'static str, fn(&mut Rig<W>) -> shmqueue::Item);
+        let lies: [Lie<W>; 7] = [
+            ("twice", |rig| {
+                let item = rig.server.frame(&[7; 100], &[]).unwrap();
+                rig.server.out.append(item).unwrap();
+                assert_eq!(rig.endpoint.start().misbehaviour, None);
+                item
+            }),
+            ("a cycle", |rig| {
+                let item = rig.server.frame(&[7; 100], &[50]).unwrap();
+                let second = rig.server.view.mbuf(item).unwrap().next().unwrap();
+                rig.server.view.mbuf(second).unwrap().set_next(Some(item));
+                item
+            }),
+            ("an mbuf of the receive ring", |rig| {
+                let free: Vec<_> = std::iter::from_fn(|| rig.server.space.alloc()).collect();
+                let all = (0..rig.layout.config.mbufs()).map(|i| rig.layout.mbufs_at + 128 * i);
+                let posted = all.filter_map(shmqueue::Item::new).find(|item| !free.contains(item)).unwrap();
+                rig.server.view.mbuf(posted).unwrap().set_next(None);
+                posted
+            }),
+            ("data before the buffer", |rig| {
+                let item = rig.server.frame(&[7; 100], &[]).unwrap();
+                let mbuf = rig.server.view.mbuf(item).unwrap();
+                mbuf.set_data(mbuf.data() - 1);
+                item
+            }),
+            ("data behind the buffer", |rig| {
+                let item = rig.server.frame(&[7; 100], &[]).unwrap();
+                let mbuf = rig.server.view.mbuf(item).unwrap();
+                mbuf.set_data(mbuf.data() + 1999);
+                item
+            }),
+            ("a sum that wraps", |rig| {
+                let item = rig.server.frame(&[7; 100], &[]).unwrap();
+                let mbuf = rig.server.view.mbuf(item).unwrap();
+                mbuf.set_data(mbuf.data() + 10);
+                mbuf.set_len(u32::MAX - 5);
+                item
+            }),
+            ("a link to nowhere", |rig| {
+                let item = rig.server.frame(&[7; 100], &[]).unwrap();
+                rig.server.view.mbuf(item).unwrap().set_next(shmqueue::Item::new(rig.layout.mbufs_at + 64));
+                item
+            }),
+        ];
+        for (what, lie) in lies {
+            let mut rig = Rig::<W>::new(CONFIG);
+            rig.set(true, true);
+            let item = lie(&mut rig);
+            rig.server.out.append(item).unwrap();
+            let outcome = rig.endpoint.start();
+            assert!(outcome.misbehaviour.is_some(), "{what}");
+            rig.endpoint.close();
+            assert_eq!(rig.endpoint.audit(), abi::device::Audit::default());
+            assert_eq!(rig.owned(), 0);
+            rig.assert_counters();
+        }
+        // A free list that leads into the receive ring.
+        let mut rig = Rig::<W>::new(CONFIG);
+        assert!(rig.wire(&ipv4_frame(60, 0)));
+        let _ = rig.interrupts();
+        let item = rig.server.input[1].dequeue().unwrap().unwrap();
+        let posted = (0..rig.layout.config.mbufs())
+            .filter_map(|i| shmqueue::Item::new(rig.layout.mbufs_at + 128 * i))
+            .rfind(|&posted| posted != item && rig.server.view.mbuf(posted).unwrap().cluster().is_some())
+            .unwrap();
+        rig.server.space.free_chain(item);
+        rig.server.view.mbuf(item).unwrap().set_next(Some(posted));
+        let mut misbehaviour = None;
+        for number in 0..200 {
+            rig.wire(&ipv4_frame(60, number));
+            misbehaviour = misbehaviour.or(rig.interrupts().misbehaviour);
+        }
+        assert!(matches!(misbehaviour, Some(PeerMisbehaviour::Refused(_))), "{misbehaviour:?}");
+    }
+
+    /// Random words all over the control part of the window, while traffic goes on: nothing panics, hangs or touches what it must not.
+    pub fn a_hostile_window_is_survived<W: Wire>() {
+        let mut random = Random(0xbad);
+        let (mut closed, mut opened) = (0, 0);
+        let mut rig = Rig::<W>::new(Config { pools: 2, mbufs_per_pool: 128, clusters_per_pool: 64 });
+        for round in 0..6000u32 {
+            rig.set(false, random.below(2) == 0);
+            for _ in 0..random.below(6) {
+                rig.wire(&ipv4_frame(60 + random.below(1400) as usize, round));
+            }
+            for _ in 0..1 + random.below(4) {
+                let area = match random.below(4) {
+                    0 => 4096..rig.layout.pools_at,
+                    1 => rig.layout.pools_at..rig.layout.mbufs_at,
+                    _ => rig.layout.mbufs_at..rig.layout.clusters_at,
+                };
+                let at = area.start + 4 * random.below(u64::from((area.end - area.start) / 4)) as u32;
+                let word = match random.below(4) {
+                    0 => random.next() as u32,
+                    1 => random.below(3) as u32,
+                    2 => {
+                        rig.layout.mbufs_at + 128 * random.below(u64::from(rig.layout.config.mbufs())) as u32
+                    }
+                    _ => {
+                        rig.layout.clusters_at
+                            + 2048 * random.below(u64::from(rig.layout.config.clusters())) as u32
+                    }
+                };
+                // SAFETY: inside the leaked window; this is what a hostile server does.
+                unsafe { rig.base.add(at as usize).cast::<u32>().write_volatile(word) };
+            }
+            let mut outcomes = vec![rig.interrupts(), rig.endpoint.start()];
+            rig.step();
+            outcomes.push(rig.endpoint.watchdog(u64::from(round) * 1_000_000));
+            rig.sent();
+            rig.assert_counters();
+            if outcomes.iter().any(|outcome| outcome.misbehaviour.is_some()) || random.below(50) == 0 {
+                rig.endpoint.close();
+                rig.assert_counters();
+                closed += 1;
+                rig.endpoint.open().unwrap();
+                opened += 1;
+            }
+        }
+        assert!(closed > 100 && opened == closed);
+        // And after all that an honest server does well.
+        rig.endpoint.close();
+        rig.endpoint.open().unwrap();
+        rig.server = Server::new(rig.base, rig.layout);
+        rig.sent();
+        assert!(rig.wire(&ipv4_frame(60, 1)) && rig.send(&ipv4_frame(60, 2), &[]));
+        let _ = rig.interrupts();
+        assert_eq!(rig.server.receive().len(), 1);
+        rig.settle();
+        assert_eq!(rig.sent(), [ipv4_frame(60, 2)]);
+    }
+
+    pub fn windows_open_and_close<W: Wire>() {
+        let mut rig = Rig::<W>::new(CONFIG);
+        for round in 0..20u32 {
+            assert!(rig.endpoint.open().is_err(), "it is open");
+            assert!(rig.wire(&ipv4_frame(60, round)));
+            rig.set(true, true);
+            assert!(rig.send(&ipv4_frame(60, round), &[]));
+            rig.endpoint.close();
+            rig.endpoint.close();
+            assert!(!rig.wire(&ipv4_frame(60, round)), "a closed device receives nothing");
+            assert_eq!(rig.endpoint.interrupt(), Outcome::default());
+            assert_eq!(rig.endpoint.start(), Outcome::default());
+            assert_eq!(rig.count(Counter::DropNoWindow), u64::from(round) + 1);
+            rig.set(false, false);
+            rig.endpoint.open().unwrap();
+            // SAFETY: the header is at the start of the leaked window.
+            let header = unsafe { rig.base.cast::<abi::window::Header>().read_volatile() };
+            assert_eq!((header.generation, Layout::from_header(&header)), (round + 2, Some(rig.layout)));
+            rig.server = Server::new(rig.base, rig.layout);
+            rig.settle();
+        }
+    }
+}

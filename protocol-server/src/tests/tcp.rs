@@ -1,0 +1,240 @@
+//! Connections, from the SYN to the last byte.
+
+use super::*;
+use abi::socket::wishes;
+
+#[test]
+fn bytes_arrive_in_order_both_ways_and_the_end_shows() {
+    let mut net = Net::new(Faults::default(), 1);
+    let (_listener, mut client, mut server) = connected(&mut net, 5001);
+    let mut there = Transfer::new(1_000_000, 8192);
+    let mut back = Transfer::new(300_000, 1000);
+    net.run("transfer", |_| {
+        let a = there.go_on(&mut client, &mut server);
+        let b = back.go_on(&mut server, &mut client);
+        a && b
+    });
+    client.wish(wishes::SHUTDOWN);
+    net.run("end of stream", |_| server.state() == State::HalfClosed);
+    assert_eq!(client.state(), State::Established, "this end may still read");
+    net.run("acknowledgement", |_| client.acknowledged() == client.tx.position());
+    server.write(b"last words");
+    server.wish(wishes::SHUTDOWN);
+    let mut last = [0; 20];
+    net.run("last words", |_| client.state() == State::Finished);
+    assert_eq!(client.read(&mut last), 10);
+    assert_eq!(&last[..10], b"last words");
+    net.run("other end", |_| server.state() == State::Finished);
+    assert_eq!((client.error(), server.error()), (None, None));
+}
+
+#[test]
+fn small_writes_are_gathered_into_segments() {
+    let mut net = Net::new(Faults::default(), 2);
+    let (_listener, mut client, mut server) = connected(&mut net, 5001);
+    let before = net.nodes[0].server.counters().get(ServerCounter::FramesOut);
+    let mut transfer = Transfer::new(500_000, 10);
+    net.run("transfer", |_| transfer.go_on(&mut client, &mut server));
+    let frames = net.nodes[0].server.counters().get(ServerCounter::FramesOut) - before;
+    assert!(frames < 500_000 / 1460 * 13 / 10, "{frames} frames for 500,000 bytes");
+    let copies = net.nodes[0].server.counters().get(ServerCounter::Copies);
+    assert!(copies < 1000, "{copies} copies");
+}
+
+#[test]
+fn a_bad_wire_costs_time_not_bytes() {
+    for seed in 0..12 {
+        let mut net = Net::new(Faults::default(), seed);
+        let (_listener, mut client, mut server) = connected(&mut net, 5001);
+        net.nodes[0].server.stack.link.set_faults(Faults {
+            loss: 20,
+            duplication: 20,
+            reordering: 50,
+            corruption: 20,
+        });
+        let mut there = Transfer::new(300_000, 4096);
+        let mut back = Transfer::new(100_000, 512);
+        net.run("transfer", |_| {
+            let a = there.go_on(&mut client, &mut server);
+            let b = back.go_on(&mut server, &mut client);
+            a && b
+        });
+        let dropped: u64 =
+            net.nodes.iter().map(|node| node.server.counters().get(ServerCounter::DropBadChecksum)).sum();
+        assert!(dropped > 0, "seed {seed}: the wire corrupts");
+    }
+}
+
+#[test]
+fn sixty_four_connections_at_once() {
+    let mut net = Net::new(Faults { loss: 5, ..Faults::default() }, 3);
+    let listener = App::tcp(&mut net.nodes[1], 20);
+    listener.bind(&mut net.nodes[1], endpoint(1, 80)).expect("bound");
+    listener.ask(&mut net.nodes[1], Request::Listen, &[8]).expect("listening");
+    let mut pairs = Vec::new();
+    for _ in 0..64 {
+        let client = App::tcp(&mut net.nodes[0], 10);
+        client.connect(&mut net.nodes[0], endpoint(1, 80)).expect("connecting");
+        let mut accepted = None;
+        net.run("accept", |net| {
+            if accepted.is_none() {
+                accepted = listener.accept(&mut net.nodes[1]).ok();
+            }
+            accepted.is_some() && client.state() == State::Established
+        });
+        pairs.push((client, accepted.expect("accepted"), Transfer::new(20_000, 777)));
+    }
+    net.run("64 transfers", |_| {
+        pairs.iter_mut().fold(true, |all, (client, server, transfer)| transfer.go_on(client, server) && all)
+    });
+    for (client, server, _) in &pairs {
+        client.ask(&mut net.nodes[0], Request::Close, &[]).expect("closed");
+        server.ask(&mut net.nodes[1], Request::Close, &[]).expect("closed");
+    }
+    net.pass_time(15_000_000);
+    for node in &mut net.nodes {
+        node.server.prepare_sleep();
+    }
+    assert_eq!(net.nodes[0].server.counters().get(ServerCounter::Sockets), 0);
+    assert_eq!(net.nodes[1].server.counters().get(ServerCounter::Sockets), 1, "the listener");
+    assert!(pairs.iter().all(|(client, ..)| Rc::strong_count(&client.memory) == 1), "all memory came back");
+}
+
+#[test]
+fn a_full_backlog_is_counted_and_the_next_try_succeeds() {
+    let mut net = Net::new(Faults::default(), 4);
+    let listener = App::tcp(&mut net.nodes[1], 20);
+    listener.bind(&mut net.nodes[1], endpoint(1, 80)).expect("bound");
+    listener.ask(&mut net.nodes[1], Request::Listen, &[2]).expect("listening");
+    let clients: Vec<App> = (0..3)
+        .map(|_| {
+            let client = App::tcp(&mut net.nodes[0], 10);
+            client.connect(&mut net.nodes[0], endpoint(1, 80)).expect("connecting");
+            client
+        })
+        .collect();
+    net.run("two connect", |_| clients.iter().filter(|c| c.state() == State::Established).count() == 2);
+    net.pass_time(100_000);
+    assert!(net.nodes[1].server.counters().get(ServerCounter::BacklogFull) > 0);
+    let _first = listener.accept(&mut net.nodes[1]).expect("one waits");
+    net.run("the third connects", |_| clients.iter().all(|c| c.state() == State::Established));
+    let (_second, _third) = (listener.accept(&mut net.nodes[1]), listener.accept(&mut net.nodes[1]));
+    assert!(matches!(listener.accept(&mut net.nodes[1]), Err(Error::WouldBlock)));
+}
+
+#[test]
+fn refusal_reset_and_silence_are_told_apart() {
+    let mut net = Net::new(Faults::default(), 5);
+    let refused = App::tcp(&mut net.nodes[0], 10);
+    refused.connect(&mut net.nodes[0], endpoint(1, 9)).expect("connecting");
+    net.run("refusal", |_| refused.state() == State::Finished);
+    assert_eq!(refused.error(), Some(Error::ConnectionRefused));
+
+    let (_listener, client, server) = connected(&mut net, 80);
+    server.ask(&mut net.nodes[1], Request::Abort, &[]).expect("aborted");
+    net.run("reset", |_| client.state() == State::Finished && server.state() == State::Finished);
+    assert_eq!(client.error(), Some(Error::ConnectionReset));
+    assert_eq!(server.error(), Some(Error::ConnectionAborted));
+
+    net.nodes[0].server.stack.link.set_faults(Faults { loss: 1000, ..Faults::default() });
+    let silent = App::tcp(&mut net.nodes[0], 10);
+    silent.connect(&mut net.nodes[0], endpoint(1, 80)).expect("connecting");
+    net.run("silence", |_| silent.state() == State::Finished);
+    assert_eq!(silent.error(), Some(Error::TimedOut));
+}
+
+#[test]
+fn data_written_before_a_close_still_arrives() {
+    let mut net = Net::new(Faults { loss: 30, ..Faults::default() }, 6);
+    let (_listener, mut client, mut server) = connected(&mut net, 80);
+    let mut transfer = Transfer::new(100_000, 100_000);
+    transfer.go_on(&mut client, &mut server);
+    assert_eq!(transfer.written, 100_000);
+    client.ask(&mut net.nodes[0], Request::Close, &[]).expect("closed");
+    assert!(matches!(client.ask(&mut net.nodes[0], Request::Close, &[]), Err(Error::BadName)), "once only");
+    net.run("the rest", |_| transfer.go_on(&mut client, &mut server));
+    net.run("end of stream", |_| server.state() == State::HalfClosed);
+    assert_eq!(server.error(), None);
+}
+
+#[test]
+fn a_reader_that_does_not_read_stops_the_writer_and_nothing_is_lost() {
+    let mut net = Net::new(Faults::default(), 7);
+    let (_listener, mut client, mut server) = connected(&mut net, 80);
+    let block = vec![0; 4096];
+    let mut written = 0;
+    for _ in 0..400 {
+        written += client.write(&block);
+        net.step();
+    }
+    assert!(written < 400 * 4096, "the window must have closed");
+    net.pass_time(20_000_000); // zero-window probes
+    let mut read = 0;
+    let mut buffer = vec![0; 65536];
+    net.run("everything", |_| {
+        read += server.read(&mut buffer);
+        read == written
+    });
+}
+
+#[test]
+fn a_waiting_application_is_resumed_once_for_each_wait() {
+    let mut net = Net::new(Faults::default(), 8);
+    let (_listener, mut client, mut server) = connected(&mut net, 80);
+    let resumed = |net: &Net| net.nodes[1].host.0.borrow().resumed.len();
+    server.wait(wait_for::READ);
+    let before = resumed(&net);
+    for _ in 0..5 {
+        client.write(b"some bytes");
+        net.step();
+    }
+    assert_eq!(resumed(&net), before + 1, "one resume, however much came");
+    server.wait_word().finish();
+    client.write(b"more");
+    net.step();
+    assert_eq!(resumed(&net), before + 1, "none for a reader that is awake");
+    assert!(net.nodes[1].server.counters().get(ServerCounter::WakesSpared) > 0);
+
+    let mut buffer = [0; 100];
+    while server.read(&mut buffer) != 0 {}
+    server.wait(wait_for::WRITE);
+    client.write(b"not what it waits for");
+    net.step();
+    assert_eq!(resumed(&net), before + 1);
+}
+
+#[test]
+fn drained_means_acknowledged() {
+    let mut net = Net::new(Faults::default(), 9);
+    let (_listener, mut client, _server) = connected(&mut net, 80);
+    client.write(&[7; 5000]);
+    client.wait(wait_for::DRAINED);
+    assert_ne!(client.acknowledged(), client.tx.position());
+    net.run("drained", |_| client.acknowledged() == client.tx.position());
+    assert_eq!(net.nodes[0].host.0.borrow().resumed.iter().filter(|&&thread| thread == THREAD).count(), 1);
+}
+
+#[test]
+fn the_death_of_a_thread_closes_its_sockets() {
+    let mut net = Net::new(Faults::default(), 10);
+    let (_listener, client, server) = connected(&mut net, 80);
+    let mut notice = Message::new(0, abi::message::NOTIFY_DEAD_NAME);
+    assert!(notice.set_word(0, THREAD));
+    assert!(net.nodes[0].server.request(&notice).is_none());
+    net.run("end of stream", |_| server.state() == State::HalfClosed);
+    assert!(net.nodes[0].host.0.borrow().released.contains(&THREAD));
+    assert!(client.ask(&mut net.nodes[0], Request::Close, &[]).is_err());
+}
+
+#[test]
+fn a_sleeping_server_has_said_so_and_has_looked_again() {
+    let mut net = Net::new(Faults::default(), 11);
+    let (_listener, mut client, _server) = connected(&mut net, 80);
+    net.pass_time(1_000_000);
+    client.write(b"written after the last pass, before the sleep");
+    assert_eq!(net.nodes[0].server.prepare_sleep(), None, "it looks again");
+    assert!(!net.nodes[0].server.stack.link.is_idle());
+    net.pass_time(1_000_000);
+    assert!(net.nodes[0].server.prepare_sleep().is_some());
+    assert!(net.nodes[0].server.stack.link.is_idle());
+}
