@@ -76,6 +76,35 @@ fn virtio_completions_of_what_was_never_posted_cost_a_counter() {
 }
 
 #[test]
+fn virtio_completions_that_come_twice_cost_a_counter() {
+    let mut rig = Rig::<VirtioModel>::new(CONFIG);
+    for queue in [0, 1] {
+        // The first chain of a queue has the number 0.
+        rig.wire(&ipv4_frame(60, 0));
+        assert!(rig.send(&ipv4_frame(60, 0), &[]));
+        rig.step();
+        assert_eq!(rig.endpoint.poll().misbehaviour, None);
+        assert!(rig.send(&ipv4_frame(60, 1), &[]), "so that the queue is looked at");
+        let before = rig.count(Counter::BogusCompletions);
+        let id = if queue == 0 { 0 } else { 2 };
+        rig.machine.model.borrow_mut().lie(&rig.machine.memory.borrow(), queue, id);
+        assert_eq!(rig.endpoint.poll().misbehaviour, None);
+        assert_eq!(rig.count(Counter::BogusCompletions), before + 1);
+        rig.step();
+        let _ = rig.endpoint.poll();
+        rig.server.receive();
+    }
+    for number in 0..1000 {
+        assert!(rig.wire(&ipv4_frame(60, number)));
+        assert!(rig.send(&ipv4_frame(60, number), &[]));
+        rig.step();
+        let _ = rig.endpoint.poll();
+        rig.server.receive();
+    }
+    rig.settle();
+}
+
+#[test]
 fn virtio_reports_good_checksums() {
     for flags in [1, 2] {
         let mut model = VirtioModel::default();

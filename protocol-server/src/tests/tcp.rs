@@ -238,3 +238,42 @@ fn a_sleeping_server_has_said_so_and_has_looked_again() {
     assert!(net.nodes[0].server.prepare_sleep().is_some());
     assert!(net.nodes[0].server.stack.link.is_idle());
 }
+
+#[test]
+fn ipv6_with_neighbour_discovery_over_a_bad_wire() {
+    let mut net = Net::new(Faults { loss: 20, corruption: 20, ..Faults::default() }, 12);
+    // The link-local addresses that come from the stations' (RFC 4291, appendix A).
+    let mut address = [0; 16];
+    address[..2].copy_from_slice(&[0xfe, 0x80]);
+    address[11..].copy_from_slice(&[0xff, 0xfe, 0, 0, 2]);
+    let there = Endpoint { family: 6, address, port: 5001 };
+    let listener = App::tcp(&mut net.nodes[1], 20);
+    listener.bind(&mut net.nodes[1], Endpoint { port: 5001, ..Endpoint::default() }).expect("bound");
+    listener.ask(&mut net.nodes[1], Request::Listen, &[1]).expect("listening");
+    let mut client = App::tcp(&mut net.nodes[0], 10);
+    client.connect(&mut net.nodes[0], there).expect("connecting");
+    let mut accepted = None;
+    net.run("connect", |net| {
+        accepted = accepted.take().or_else(|| listener.accept(&mut net.nodes[1]).ok());
+        accepted.is_some() && client.state() == State::Established
+    });
+    let mut server = accepted.expect("a connection");
+    let mut transfer = Transfer::new(200_000, 3000);
+    net.run("transfer", |_| transfer.go_on(&mut client, &mut server));
+}
+
+#[test]
+fn deadlines_let_an_idle_server_sleep_and_wake_it_for_its_timers() {
+    let mut net = Net::new(Faults::default(), 13);
+    let (_listener, mut client, _server) = connected(&mut net, 80);
+    net.pass_time(1_000_000);
+    assert_eq!(net.nodes[0].server.prepare_sleep(), Some(i64::MAX), "an idle connection has no timer");
+    net.nodes[0].server.wake();
+    net.nodes[0].server.stack.link.set_faults(Faults { loss: 1000, ..Faults::default() });
+    client.write(b"lost on the way");
+    net.step();
+    let now = net.micros;
+    let deadline = net.nodes[0].server.prepare_sleep().expect("it sleeps until the retransmission");
+    assert!(deadline > now && deadline < now + 3_000_000, "{}", deadline - now);
+    net.nodes[0].server.wake();
+}

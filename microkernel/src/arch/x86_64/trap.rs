@@ -73,6 +73,7 @@ fn interrupt(vector: u64) {
         }
     } else if Some(irq) == machine.nic_irq {
         if let Some(net) = &mut machine.net {
+            kernel.count(Counter::NetInterrupts);
             let event = net.interrupt();
             kernel.net_event(machine, event);
         }
