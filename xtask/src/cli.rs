@@ -175,7 +175,7 @@ pub struct LoomArgs {
 /// Options of `qemu-test`.
 #[derive(Debug, Args)]
 pub struct QemuTestArgs {
-    /// Only the tests whose name contains this
+    /// Only the tests whose name contains this, or one of these, separated by commas
     #[arg(long, value_name = "NAME")]
     pub only: Option<String>,
     /// Print the names and end

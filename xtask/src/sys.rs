@@ -67,6 +67,10 @@ pub fn open_tap(name: &str) -> io::Result<File> {
         if libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) != 0 {
             return Err(io::Error::last_os_error());
         }
+        // A QEMU that had the device before may have promised the kernel to fill in checksums and cut segments.
+        if libc::ioctl(file.as_raw_fd(), libc::TUNSETOFFLOAD, 0) != 0 {
+            return Err(io::Error::last_os_error());
+        }
     }
     Ok(file)
 }

@@ -235,6 +235,12 @@ fn malformed(bed: &Bed, nic: Nic) -> Result<()> {
             "only {dropped} of {FRAMES} wrong frames were dropped by the kernel: {output}"
         ));
     }
+    let arrived = fields.require_number("frames_in")?;
+    if arrived < u64::from(FRAMES) {
+        return failed(format!(
+            "the link lost frames: only {arrived} came to the guest, of {FRAMES} wrong and the honest ones"
+        ));
+    }
     // And the other way, after the storm.
     let listener = traffic::listen(link.listen_address(), 5401)?;
     let receiver = traffic::spawn_receiver(listener, true);

@@ -81,7 +81,7 @@ impl Bed {
 pub fn qemu_test(args: &QemuTestArgs) -> Result<()> {
     let mut cases = cases();
     if let Some(only) = &args.only {
-        cases.retain(|case| case.name.contains(only.as_str()));
+        cases.retain(|case| only.split(',').any(|part| case.name.contains(part)));
         if cases.is_empty() {
             return Err(Error::Usage(format!("no test's name contains `{only}`; --list shows all")));
         }
