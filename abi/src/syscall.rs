@@ -59,6 +59,7 @@ codes! {
         PortDeallocate = 35,
         /// `(name, notify port)`: asks for one [`crate::message::NOTIFY_DEAD_NAME`] message when what `name`, a
         /// send or send-once right, denotes dies. The notify port is named by a receive or send right. Giving the name up takes it back.
+        /// For what is dead already the message comes at once.
         PortNotifyDead = 36,
         /// `(port or set, thread)`: from now on a message that is queued there also resumes the thread, with
         /// [`crate::thread::WAKE_MESSAGE`]; 0 as the thread undoes it.

@@ -120,13 +120,18 @@ impl<M: Machine> Kernel<M> {
         while let Some(member) = self.ports.get(port).members.head() {
             self.leave_set(member);
         }
+        self.answer_requests(m, port);
+        self.release_port(m, port);
+    }
+
+    /// Tells all who asked of a port's death.
+    pub(crate) fn answer_requests(&mut self, m: &mut M, port: u16) {
         let mut requests = core::mem::take(&mut self.ports.get_mut(port).requests);
         while let Some(request) = requests.pop_front(&mut self.messages.table) {
             self.notify(m, request, self.ports.get(port).status);
             // The request's own reference.
             self.ports.get_mut(port).references -= 1;
         }
-        self.release_port(m, port);
     }
 
     /// Ends the waits of all threads that wait to receive from a port or to send to it.

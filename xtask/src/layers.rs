@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn hardware_is_found_where_it_should_not_be() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = temp_dir::TempDir::new().unwrap();
         for sub in ["arch", "pure"] {
             fs::create_dir(folder.path().join(sub)).unwrap();
             fs::write(folder.path().join(sub).join("a.rs"), "// asm!( in words\nfn f() { asm!(\"hlt\") }\n")

@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_written_is_noticed_early() {
         assert!(check_writable(Some(Path::new("/nowhere/at/all.json"))).is_err());
-        let folder = tempfile::tempdir().unwrap();
+        let folder = temp_dir::TempDir::new().unwrap();
         let file = folder.path().join("x.json");
         check_writable(Some(&file)).unwrap();
         assert!(!file.exists());

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use tempfile::TempDir;
+use temp_dir::TempDir;
 
 use crate::build::{self, Images};
 use crate::cli::{MachineArgs, Path};
@@ -40,7 +40,7 @@ impl Session {
         modules.iter().try_for_each(|module| images.set_module(module))?;
         let place = network::enter(net, &images)?;
         sys::catch_signals();
-        let folder = tempfile::Builder::new().prefix("oriel-").tempdir().context("no temporary folder")?;
+        let folder = TempDir::with_prefix("oriel-").context("no temporary folder")?;
         let link = Link::make(net, &place)?;
         Ok(Self { images, place, link, folder })
     }

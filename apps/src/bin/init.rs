@@ -27,7 +27,7 @@ use userlib::{
 
 userlib::entry!(main);
 
-/// The shell runs above what it starts: it sees Ctrl-C, and asks to be told of a task's end before the task can end.
+/// The shell runs above what it starts: it sees Ctrl-C.
 const PRIORITY_SHELL: u64 = PRIORITY_APPLICATION + 1;
 /// Look-ups that may wait for their name at once; the oldest makes room.
 const WAITING_MAX: usize = 64;

@@ -10,7 +10,6 @@ use userlib::{
     port::ReceiveRight,
     println,
     task::Task,
-    thread::ThreadRef,
 };
 
 userlib::entry!(main);
@@ -27,8 +26,6 @@ fn main(mut args: Args) -> Result<ExitStatus, Failed> {
             Err(usage) => return Ok(apps::misused("spawnloop", &usage, "[COUNT]")),
         },
     };
-    // Above the children: one that ends before its end is watched leaves no status.
-    ThreadRef::first().set_priority(PRIORITY_APPLICATION + 1).during("priority")?;
     let notify = ReceiveRight::allocate().during("port")?;
     for number in 0..count {
         let child = Task::spawn("spawnloop", CHILD, PRIORITY_APPLICATION, port::BOOTSTRAP).during("spawn")?;

@@ -67,7 +67,7 @@ impl<M: Machine> Kernel<M> {
             Syscall::PortSetAllocate => self.port_set_allocate(),
             Syscall::PortMoveMember => self.port_move_member(m, a, b),
             Syscall::PortDeallocate => self.port_deallocate(m, a),
-            Syscall::PortNotifyDead => self.port_notify_dead(a, b),
+            Syscall::PortNotifyDead => self.port_notify_dead(m, a, b),
             Syscall::PortBindThread => self.port_bind_thread(m, a, b),
             Syscall::PortMakeSend => self.port_make_send(a),
             Syscall::MessageSend => self.message_send(m, thread, a, b),

@@ -63,7 +63,7 @@ impl<M: Machine> Kernel<M> {
         Ok(Outcome::ok(0))
     }
 
-    pub(super) fn port_notify_dead(&mut self, watched: u64, notify: u64) -> Answer {
+    pub(super) fn port_notify_dead(&mut self, m: &mut M, watched: u64, notify: u64) -> Answer {
         let (name, Right::Send(port) | Right::SendOnce(port)) = self.right(watched)? else {
             return Err(Error::BadRight);
         };
@@ -71,9 +71,13 @@ impl<M: Machine> Kernel<M> {
             return Err(Error::BadRight);
         };
         match (self.ports.kind(port), self.ports.kind(notify)) {
-            (Kind::Dead, _) | (_, Kind::Dead) => Err(Error::Dead),
-            (_, Kind::Messages) => {
+            (_, Kind::Dead) => Err(Error::Dead),
+            (watched, Kind::Messages) => {
                 self.request(self.current_task, name, port, notify)?;
+                if watched == Kind::Dead {
+                    // It was faster than the question: nothing else will answer it.
+                    self.answer_requests(m, port);
+                }
                 Ok(Outcome::ok(0))
             }
             _ => Err(Error::BadRight),

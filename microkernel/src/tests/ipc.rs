@@ -378,7 +378,12 @@ fn the_death_of_a_task_is_told_with_its_status() {
         assert_eq!(letter.body[4..8], status.to_le_bytes(), "how {how}");
         rig.audit();
         assert_eq!(rig.call(Syscall::TaskTerminate, &[child]), Got::Error(Error::Dead));
-        assert_eq!(rig.call(Syscall::PortNotifyDead, &[child, port]), Got::Error(Error::Dead));
+        // Who asks late is told at once, and the status is still there.
+        assert_eq!(rig.call(Syscall::PortNotifyDead, &[child, port]), Got::Value(0));
+        assert_eq!(rig.receive(port, 0), Got::Value(0));
+        assert_eq!(rig.letter(0).id, NOTIFY_DEAD_NAME);
+        assert_eq!(rig.letter(0).body[4..8], status.to_le_bytes(), "how {how}");
+        rig.audit();
         assert_eq!(rig.call(Syscall::PortDeallocate, &[child]), Got::Value(0));
         rig.audit();
     }

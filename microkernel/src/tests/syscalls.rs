@@ -167,7 +167,6 @@ fn bad_names_and_wrong_rights() {
     }
     refuse(&mut rig, Syscall::TaskSpawn, &[DATA, 1, 0, 0, 3, object], Error::BadRight);
     refuse(&mut rig, Syscall::ThreadResume, &[dead], Error::Dead);
-    refuse(&mut rig, Syscall::PortNotifyDead, &[dead, port], Error::Dead);
     refuse(&mut rig, Syscall::PortDeallocate, &[TASK], Error::Denied);
     refuse(&mut rig, Syscall::PortDeallocate, &[SELF], Error::Denied);
     rig.audit();
