@@ -1,8 +1,13 @@
 //! Sockets: what an application and the protocol server say by message, and what they share.
 //!
-//! Control goes by message to the port that the name service has under [`crate::name::NETWORK`]; data crosses in a memory object
-//! of the socket's own, the page below and two byte rings, which both map. Each side copies in and out, and keeps its own
-//! ring index to itself: what the other wrote is a claim, to be checked.
+//! Control goes by message to the port that the name service has under [`crate::name::NETWORK`]; data crosses in memory objects
+//! of the socket's own, the page below and two byte rings, which both map. Each side keeps its own ring index to itself: what
+//! the other wrote is a claim, to be checked.
+//!
+//! A connection's receive ring is an object apart, which the application can map for reading only. Since nobody else can write it, the
+//! server lets TCP put segments into it where they belong, those out of order too: it is the receive buffer, and its free
+//! room the window. What lies past the published position is no one's business yet. Into all other rings the one side copies, and
+//! out of them the other.
 //!
 //! Each request has a reply port; each reply is [`REPLY`] with body word 0 a status (0 or an [`crate::Error`]), and then as the
 //! request says. A socket belongs to the task that opened it, whose number the kernel writes on each message.
@@ -16,7 +21,8 @@ codes! {
         /// reading; `reply` a send right to the server's thread, to be resumed.
         Hello = 0x200,
         /// Word 0: [`Kind`]. `carried`: a send right to the thread to be resumed when something happens. Reply: word 1 the
-        /// socket's number, word 2 the bytes of its memory object, which `carried` is.
+        /// socket's number; word 2 the bytes of its memory object, which `carried` is; for [`Kind::Tcp`] word 3 the bytes of the
+        /// receive ring, and `reply` a right to it that maps for reading only. Word 3 is 0 for the other kinds.
         Open = 0x201,
         /// Word 0: socket; words 1 to 6: [`Endpoint`]. Sets the local end; port 0 lets the server choose. Reply: word 1 the port.
         Bind = 0x202,
@@ -24,7 +30,7 @@ codes! {
         Connect = 0x203,
         /// Word 0: socket; word 1: backlog, 1 to [`BACKLOG_MAX`].
         Listen = 0x204,
-        /// Word 0: a listening socket. `carried`: as for `Open`. Reply as for `Open`, then words 3 to 8 the remote [`Endpoint`];
+        /// Word 0: a listening socket. `carried`: as for `Open`. Reply as for `Open`, then words 4 to 9 the remote [`Endpoint`];
         /// `WouldBlock` if no connection waits ([`Page::ACCEPT_READY_AT`]).
         Accept = 0x205,
         /// Word 0: socket. What was written is still sent; the page may be unmapped at once.
@@ -202,10 +208,10 @@ impl Page {
     pub const WAIT_FOR_AT: usize = 452;
     /// Application: bits of [`wishes`].
     pub const WISHES_AT: usize = 456;
-    /// Where the receive ring's bytes begin; the transmit ring's follow them.
+    /// Where the receive ring's bytes begin, unless they are an object apart; the transmit ring's follow them.
     pub const RINGS_AT: usize = 4096;
 
-    /// The size of a socket's memory object, in bytes.
+    /// The size of a socket's memory object, in bytes; with 0 for a receive ring apart.
     #[must_use]
     pub const fn bytes(rx_bytes: usize, tx_bytes: usize) -> usize {
         Self::RINGS_AT + rx_bytes + tx_bytes

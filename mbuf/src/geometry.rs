@@ -98,14 +98,38 @@ impl fmt::Display for GeometryError {
 
 impl core::error::Error for GeometryError {}
 
+/// A buffer that is there: where it starts, and which of its array it is. Only a [`Geometry`] finds one, so
+/// whoever is given it need not look again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Located {
+    item: Item,
+    index: u32,
+}
+
+impl Located {
+    /// The buffer's offset.
+    #[inline(always)]
+    #[must_use]
+    pub const fn item(self) -> Item {
+        self.item
+    }
+
+    /// The buffer's number in its array, over all pools.
+    #[inline(always)]
+    #[must_use]
+    pub const fn index(self) -> u32 {
+        self.index
+    }
+}
+
 /// Checked places, with the sizes worked out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Geometry {
     places: Places,
     mbufs_shift: u32,
     clusters_shift: u32,
-    mbufs_bytes: u32,
-    clusters_bytes: u32,
+    mbufs: u32,
+    clusters: u32,
 }
 
 impl Geometry {
@@ -155,8 +179,8 @@ impl Geometry {
             places,
             mbufs_shift: p.mbufs_per_pool.trailing_zeros(),
             clusters_shift: p.clusters_per_pool.trailing_zeros(),
-            mbufs_bytes: p.pools * p.mbufs_per_pool * MBUF_BYTES,
-            clusters_bytes: p.pools * p.clusters_per_pool * CLUSTER_BYTES,
+            mbufs: p.pools * p.mbufs_per_pool,
+            clusters: p.pools * p.clusters_per_pool,
         })
     }
 
@@ -174,29 +198,51 @@ impl Geometry {
     }
 
     /// All mbufs.
+    #[inline(always)]
     #[must_use]
     pub const fn mbufs(&self) -> u32 {
-        self.mbufs_bytes / MBUF_BYTES
+        self.mbufs
     }
 
     /// All clusters.
+    #[inline(always)]
     #[must_use]
     pub const fn clusters(&self) -> u32 {
-        self.clusters_bytes / CLUSTER_BYTES
+        self.clusters
     }
 
     /// Which mbuf starts at `item`; `None` if none does.
     #[inline(always)]
     #[must_use]
     pub const fn mbuf_index(&self, item: Item) -> Option<u32> {
-        index(item.get(), self.places.mbufs, self.mbufs_bytes, MBUF_BYTES)
+        index(item.get(), self.places.mbufs, self.mbufs, MBUF_BYTES)
+    }
+
+    /// The mbuf that starts at `item`; `None` if none does.
+    #[inline(always)]
+    #[must_use]
+    pub const fn locate_mbuf(&self, item: Item) -> Option<Located> {
+        match self.mbuf_index(item) {
+            Some(index) => Some(Located { item, index }),
+            None => None,
+        }
+    }
+
+    /// The cluster that starts at `item`; `None` if none does.
+    #[inline(always)]
+    #[must_use]
+    pub const fn locate_cluster(&self, item: Item) -> Option<Located> {
+        match self.cluster_index(item) {
+            Some(index) => Some(Located { item, index }),
+            None => None,
+        }
     }
 
     /// Which cluster starts at `item`; `None` if none does.
     #[inline(always)]
     #[must_use]
     pub const fn cluster_index(&self, item: Item) -> Option<u32> {
-        index(item.get(), self.places.clusters, self.clusters_bytes, CLUSTER_BYTES)
+        index(item.get(), self.places.clusters, self.clusters, CLUSTER_BYTES)
     }
 
     /// The mbuf with `index`, if there are as many.
@@ -232,17 +278,18 @@ impl Geometry {
     #[must_use]
     pub const fn cluster_around(&self, start: u32, len: u32) -> Option<Item> {
         let into = start.wrapping_sub(self.places.clusters);
-        if into >= self.clusters_bytes || len > CLUSTER_BYTES - into % CLUSTER_BYTES {
+        if into >= self.clusters * CLUSTER_BYTES || len > CLUSTER_BYTES - into % CLUSTER_BYTES {
             return None;
         }
         Item::new(start - into % CLUSTER_BYTES)
     }
 }
 
-/// `offset` as an index into an array; one comparison serves both bounds, since what is below the start wraps
-/// to a large number.
+/// `offset` as an index into an array of `count` elements of `size` bytes, a power of two. One comparison
+/// checks all: what is below the start wraps to a large number, and so does, rotated, what is not a multiple of
+/// the size.
 #[inline(always)]
-const fn index(offset: u32, start: u32, bytes: u32, size: u32) -> Option<u32> {
-    let into = offset.wrapping_sub(start);
-    if into < bytes && into.is_multiple_of(size) { Some(into / size) } else { None }
+const fn index(offset: u32, start: u32, count: u32, size: u32) -> Option<u32> {
+    let index = offset.wrapping_sub(start).rotate_right(size.trailing_zeros());
+    if index < count { Some(index) } else { None }
 }

@@ -172,7 +172,7 @@ impl Mbuf {
     }
 
     /// Where the checksum that a device fills in starts to sum (from the packet's first byte), and how far
-    /// after that it is put.
+    /// after that it is put. Means something with [`Flags::DATA_CHECKSUM_WANTED`].
     #[inline(always)]
     pub fn checksum(&self) -> (u16, u16) {
         let both = self.checksum.load(Relaxed);

@@ -11,19 +11,20 @@ use shmqueue::{
 };
 
 use crate::{
-    View,
-    pool::{Count, add, put_cluster, put_mbuf, take_pairs},
+    Located, View,
+    pool::{Count, Giving, add, take_pairs},
 };
 
-/// The kernel's own record of who has which buffer. It has the last word.
+/// The kernel's own record of who has which buffer. It has the last word. It is asked about buffers that the
+/// trusted geometry has located, so it may keep its records by their indices.
 pub trait Claim {
     /// The driver is about to take this free mbuf and cluster. `false` if they are not free by the ledger;
     /// else the ledger has noted it.
-    fn take(&mut self, mbuf: Item, cluster: Item) -> bool;
+    fn take(&mut self, mbuf: Located, cluster: Located) -> bool;
 
     /// The driver is about to return this mbuf, and its cluster if it has one, to the free space. `false` if
     /// they are not the driver's to give; else the ledger has noted it.
-    fn give(&mut self, mbuf: Item, cluster: Option<Item>) -> bool;
+    fn give(&mut self, mbuf: Located, cluster: Option<Located>) -> bool;
 }
 
 /// The ledger of a kernel that trusts its server: agrees to everything.
@@ -31,11 +32,11 @@ pub trait Claim {
 pub struct NoLedger;
 
 impl Claim for NoLedger {
-    fn take(&mut self, _: Item, _: Item) -> bool {
+    fn take(&mut self, _: Located, _: Located) -> bool {
         true
     }
 
-    fn give(&mut self, _: Item, _: Option<Item>) -> bool {
+    fn give(&mut self, _: Located, _: Option<Located>) -> bool {
         true
     }
 }
@@ -73,7 +74,8 @@ impl<'w> InterruptSpace<'w> {
     }
 
     /// Takes up to `n` mbufs with a cluster each, one attempt to lock per pool, and hands each pair to
-    /// `take`. The mbuf's data is set to the start of its cluster; its lengths are left to the caller.
+    /// `take`. Of the mbuf's words only the links and the cluster are set: where its data starts, the lengths
+    /// and the flags are the caller's to set, when there is data.
     /// Returns how many.
     ///
     /// # Errors
@@ -96,7 +98,7 @@ impl<'w> InterruptSpace<'w> {
                 let (taken, outcome) = take_pairs(&self.view, &pool.lists, n - got, |item, cluster, _| {
                     let agreed = ledger.take(item, cluster);
                     if agreed {
-                        take(item, cluster);
+                        take(item.item(), cluster.item());
                     }
                     agreed
                 });
@@ -133,44 +135,51 @@ impl<'w> InterruptSpace<'w> {
         mut defer: impl FnMut(Item),
     ) -> Result<u32, PeerMisbehaviour> {
         let mut freed = 0;
-        let mut at = 0;
-        while let Some(&first) = items.get(at) {
+        let mut items = items.iter();
+        while let Some(&first) = items.as_slice().first() {
             let run = self.pool_of(first)?;
             let pool = self.view.pool(run);
-            let guard = pool.mutex.try_lock_interrupt();
-            if guard.is_none() {
+            let Some(_guard) = pool.mutex.try_lock_interrupt() else {
                 self.stats.locked_out += 1;
                 add(&pool.counters.interrupt_locked_out, 1);
-            }
-            let mut returned = 0;
-            let mut outcome = Ok(());
-            // All that follow from the same pool, under the same lock.
-            while let Some(&item) = items.get(at) {
-                match self.pool_of(item) {
-                    Ok(pool) if pool == run => {}
-                    _ => break, // the next run says so
+                while let Some(&item) = items.as_slice().first()
+                    && self.pool_of(item) == Ok(run)
+                {
+                    self.defer(item, &mut defer);
+                    items.next();
                 }
-                let given = if guard.is_some() { self.give(item, run, ledger) } else { Ok(false) };
-                match given {
-                    Ok(true) => returned += 1,
-                    Ok(false) => {
-                        self.stats.deferred += 1;
-                        defer(item);
-                    }
+                continue;
+            };
+            // All that follow from the same pool, under the same lock.
+            let mut giving = Giving::start(&pool.lists);
+            let mut outcome = Ok(());
+            while let Some(&item) = items.as_slice().first() {
+                let Some(mbuf) = self.view.geometry().locate_mbuf(item) else { break }; // the next run says so
+                if self.view.geometry().mbuf_pool(mbuf.index()) != run {
+                    break;
+                }
+                match self.give(mbuf, run, &mut giving, ledger) {
+                    Ok(true) => {}
+                    Ok(false) => self.defer(item, &mut defer),
                     Err(misbehaviour) => {
                         outcome = Err(misbehaviour);
                         break;
                     }
                 }
-                at += 1;
+                items.next();
             }
-            if guard.is_some() {
-                add(&pool.counters.interrupt_freed, returned);
-            }
+            let returned = giving.finish(&pool.lists);
+            add(&pool.counters.interrupt_freed, returned);
             freed += returned;
             outcome?;
         }
         Ok(freed)
+    }
+
+    #[cold]
+    fn defer(&mut self, item: Item, defer: &mut impl FnMut(Item)) {
+        self.stats.deferred += 1;
+        defer(item);
     }
 
     #[inline(always)]
@@ -181,38 +190,42 @@ impl<'w> InterruptSpace<'w> {
 
     /// Returns one packet to `pool`, whose mutex is held; `false` if it is not simple.
     #[inline(always)]
-    fn give(&self, item: Item, pool: u32, ledger: &mut impl Claim) -> Result<bool, PeerMisbehaviour> {
+    fn give(
+        &self,
+        located: Located,
+        pool: u32,
+        giving: &mut Giving,
+        ledger: &mut impl Claim,
+    ) -> Result<bool, PeerMisbehaviour> {
         let geometry = self.view.geometry();
-        let mbuf = self.view.mbuf(item).ok_or(PeerMisbehaviour::NotAnItem(item.get()))?;
+        let mbuf = self.view.located(located);
         if mbuf.next().is_some() {
             return Ok(false);
         }
-        let lists = &self.view.pool(pool).lists;
-        let cluster = mbuf.cluster();
-        let count = match cluster {
-            None => None,
-            Some(cluster) => {
-                let index =
-                    geometry.cluster_index(cluster).ok_or(PeerMisbehaviour::NotAnItem(cluster.get()))?;
-                if geometry.cluster_pool(index) != pool {
-                    return Ok(false);
-                }
-                let count = self.view.count(index);
-                match Count::load(count) {
-                    Count::Used(1) => Some((cluster, count)),
-                    Count::Used(2..) => return Ok(false),
-                    Count::Used(0) => return Err(PeerMisbehaviour::Count(0)),
-                    Count::Free(_) => return Err(PeerMisbehaviour::Refused(cluster.get())),
-                }
+        let refused = PeerMisbehaviour::Refused(located.item().get());
+        let Some(cluster) = mbuf.cluster() else {
+            if !ledger.give(located, None) {
+                return Err(refused);
             }
+            giving.mbuf(located.item(), mbuf);
+            return Ok(true);
         };
-        if !ledger.give(item, cluster) {
-            return Err(PeerMisbehaviour::Refused(item.get()));
+        let cluster = geometry.locate_cluster(cluster).ok_or(PeerMisbehaviour::NotAnItem(cluster.get()))?;
+        if geometry.cluster_pool(cluster.index()) != pool {
+            return Ok(false);
         }
-        if let Some((cluster, count)) = count {
-            put_cluster(lists, cluster, count);
+        let count = self.view.count(cluster.index());
+        match Count::load(count) {
+            Count::Used(1) => {}
+            Count::Used(2..) => return Ok(false),
+            Count::Used(0) => return Err(PeerMisbehaviour::Count(0)),
+            Count::Free(_) => return Err(PeerMisbehaviour::Refused(cluster.item().get())),
         }
-        put_mbuf(lists, item, mbuf);
+        if !ledger.give(located, Some(cluster)) {
+            return Err(refused);
+        }
+        giving.cluster(cluster.item(), count);
+        giving.mbuf(located.item(), mbuf);
         Ok(true)
     }
 

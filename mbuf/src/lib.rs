@@ -27,7 +27,7 @@
 //! same checks stand in its way.
 //!
 //! ```
-//! use mbuf::{Geometry, InterruptSpace, NoLedger, Places, ProtocolSpace, View};
+//! use mbuf::{Flags, Geometry, InterruptSpace, NoLedger, Places, ProtocolSpace, View};
 //! use std::ptr::NonNull;
 //!
 //! // The window, here ordinary memory: 2 pools of 8 mbufs and 4 clusters each.
@@ -43,14 +43,14 @@
 //! // The driver takes a buffer, and the device fills it with 60 bytes.
 //! let mut driver = InterruptSpace::new(view);
 //! let mut posted = Vec::new();
-//! driver.try_alloc_cluster_batch(1, &mut NoLedger, |mbuf, _cluster| posted.push(mbuf))?;
-//! let packet = view.mbuf(posted[0]).unwrap();
-//! packet.set_packet(packet.data(), 60, packet.flags());
+//! driver.try_alloc_cluster_batch(1, &mut NoLedger, |mbuf, cluster| posted.push((mbuf, cluster)))?;
+//! let (item, cluster) = posted[0];
+//! view.mbuf(item).unwrap().set_packet(cluster.get(), 60, Flags::PACKET.with(Flags::EXTERNAL));
 //!
 //! // The server has used it, and frees it.
 //! let mut server = ProtocolSpace::new(view);
-//! assert_eq!(server.chain_len(posted[0])?, 60);
-//! server.free_chain(posted[0]);
+//! assert_eq!(server.chain_len(item)?, 60);
+//! server.free_chain(item);
 //! assert_eq!(view.audit()?.clusters, 8);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -74,7 +74,7 @@ pub mod view;
 pub use audit::Audit;
 #[cfg(not(loom))]
 pub use chain::ChainError;
-pub use geometry::{Geometry, GeometryError, Places};
+pub use geometry::{Geometry, GeometryError, Located, Places};
 pub use header::{Flags, INTERNAL_BYTES, MBUF_BYTES, Mbuf};
 pub use interrupt::{Claim, InterruptSpace, NoLedger};
 #[cfg(loom)]

@@ -7,7 +7,7 @@ use std::{boxed::Box, vec::Vec};
 
 use shmqueue::sync::AtomicU32;
 
-use crate::{Geometry, Mbuf, PoolControl, SpaceControl};
+use crate::{Geometry, Located, Mbuf, PoolControl, SpaceControl};
 
 /// The shared memory of one model.
 pub struct LoomMemory {
@@ -40,6 +40,10 @@ impl<'w> Memory<'w> {
 
     pub fn mbuf(&self, _: &Geometry, index: u32) -> &'w Mbuf {
         &self.0.mbufs[index as usize]
+    }
+
+    pub fn mbuf_at(&self, _: &Geometry, mbuf: Located) -> &'w Mbuf {
+        &self.0.mbufs[mbuf.index() as usize]
     }
 
     pub fn count(&self, _: &Geometry, cluster: u32) -> &'w AtomicU32 {

@@ -5,7 +5,7 @@ use core::{marker::PhantomData, ptr::NonNull};
 
 use shmqueue::sync::AtomicU32;
 
-use crate::{CLUSTER_BYTES, Geometry, MBUF_BYTES, Mbuf, PoolControl, SpaceControl};
+use crate::{CLUSTER_BYTES, Geometry, Located, MBUF_BYTES, Mbuf, PoolControl, SpaceControl};
 
 /// The shared memory as one side sees it.
 #[derive(Clone, Copy)]
@@ -44,6 +44,14 @@ impl<'w> Memory<'w> {
         // SAFETY: callers in this crate have the index from the geometry, so the mbuf lies in the array; it
         // is atomics and an `UnsafeCell`.
         unsafe { self.at(geometry.places().mbufs + index * MBUF_BYTES) }
+    }
+
+    /// The mbuf that the geometry has located.
+    #[inline(always)]
+    pub fn mbuf_at(&self, geometry: &Geometry, mbuf: Located) -> &'w Mbuf {
+        debug_assert!(geometry.mbuf_at(mbuf.index()) == Some(mbuf.item()));
+        // SAFETY: a geometry has found an mbuf there. It was this view's: those of this crate ask their own.
+        unsafe { self.at(mbuf.item().get()) }
     }
 
     #[inline(always)]

@@ -5,7 +5,7 @@ use shmqueue::{
     sync::{AtomicU32, Ordering::Relaxed},
 };
 
-use crate::{Flags, Mbuf, View};
+use crate::{Located, Mbuf, View};
 
 /// The bytes of a [`PoolControl`].
 pub const POOL_CONTROL_BYTES: u32 = 320;
@@ -171,7 +171,7 @@ impl Count {
 }
 
 /// Takes up to `n` mbufs with a cluster each off a pool's free lists, as long as `claim` agrees. The caller
-/// holds the pool's mutex.
+/// holds the pool's mutex. Of the mbuf's words, `next` and `cluster` are set; the others are the caller's.
 ///
 /// Each word is loaded once and checked before anything is taken; the heads are written once, at the end.
 #[inline(always)]
@@ -179,42 +179,41 @@ pub(crate) fn take_pairs(
     view: &View<'_>,
     lists: &Lists,
     n: u32,
-    mut claim: impl FnMut(Item, Item, &Mbuf) -> bool,
+    mut claim: impl FnMut(Located, Located, &Mbuf) -> bool,
 ) -> (u32, Result<(), PeerMisbehaviour>) {
     let geometry = view.geometry();
     let mut mbufs = lists.mbufs.load(Relaxed);
     let mut clusters = lists.clusters.load(Relaxed);
-    let mut taken = 0;
+    let mut left = n;
     let mut outcome = Ok(());
-    while taken < n {
+    while left != 0 {
         let (Some(item), Some(cluster)) = (Item::new(mbufs), Item::new(clusters)) else { break };
-        let Some(index) = geometry.mbuf_index(item) else {
+        let Some(located) = geometry.locate_mbuf(item) else {
             outcome = Err(PeerMisbehaviour::NotAnItem(mbufs));
             break;
         };
-        let Some(cluster_index) = geometry.cluster_index(cluster) else {
+        let Some(cluster) = geometry.locate_cluster(cluster) else {
             outcome = Err(PeerMisbehaviour::NotAnItem(clusters));
             break;
         };
-        let mbuf = view.mbuf_by_index(index);
+        let mbuf = view.located(located);
         let next = mbuf.next.load(Relaxed);
-        let count = view.count(cluster_index);
+        let count = view.count(cluster.index());
         let Count::Free(next_cluster) = Count::load(count) else {
             outcome = Err(PeerMisbehaviour::Refused(clusters));
             break;
         };
-        if !claim(item, cluster, mbuf) {
+        if !claim(located, cluster, mbuf) {
             outcome = Err(PeerMisbehaviour::Refused(mbufs));
             break;
         }
         Count::Used(1).store(count);
         mbuf.set_next(None);
-        mbuf.set_cluster(Some(cluster));
-        mbuf.set_data(clusters);
-        mbuf.set_flags(Flags::EXTERNAL.with(Flags::PACKET));
+        mbuf.set_cluster(Some(cluster.item()));
         (mbufs, clusters) = (next, Item::or_zero(next_cluster));
-        taken += 1;
+        left -= 1;
     }
+    let taken = n - left;
     if taken != 0 {
         lists.mbufs.store(mbufs, Relaxed);
         lists.clusters.store(clusters, Relaxed);
@@ -224,20 +223,57 @@ pub(crate) fn take_pairs(
     (taken, outcome)
 }
 
-/// Puts an mbuf on its pool's free list. The caller holds the pool's mutex.
-#[inline(always)]
-pub(crate) fn put_mbuf(lists: &Lists, item: Item, mbuf: &Mbuf) {
-    mbuf.next.store(lists.mbufs.load(Relaxed), Relaxed);
-    lists.mbufs.store(item.get(), Relaxed);
-    add(&lists.mbufs_free, 1);
+/// Buffers on their way back to a pool whose mutex the caller holds: the list's heads are read once, and
+/// written once, by [`finish`](Self::finish), before the mutex is released.
+#[derive(Clone, Copy)]
+pub(crate) struct Giving {
+    first_mbuf: u32,
+    first_cluster: u32,
+    mbufs: u32,
+    clusters: u32,
 }
 
-/// Puts a cluster that nobody refers to on its pool's free list. The caller holds the pool's mutex.
-#[inline(always)]
-pub(crate) fn put_cluster(lists: &Lists, cluster: Item, count: &AtomicU32) {
-    Count::Free(Item::new(lists.clusters.load(Relaxed))).store(count);
-    lists.clusters.store(cluster.get(), Relaxed);
-    add(&lists.clusters_free, 1);
+impl Giving {
+    /// Nothing, of no pool.
+    pub const NOTHING: Self = Self { first_mbuf: 0, first_cluster: 0, mbufs: 0, clusters: 0 };
+
+    #[inline(always)]
+    pub fn start(lists: &Lists) -> Self {
+        Self {
+            first_mbuf: lists.mbufs.load(Relaxed),
+            first_cluster: lists.clusters.load(Relaxed),
+            mbufs: 0,
+            clusters: 0,
+        }
+    }
+
+    /// Puts an mbuf in front of the others.
+    #[inline(always)]
+    pub fn mbuf(&mut self, item: Item, mbuf: &Mbuf) {
+        mbuf.next.store(self.first_mbuf, Relaxed);
+        self.first_mbuf = item.get();
+        self.mbufs += 1;
+    }
+
+    /// Puts a cluster that nobody refers to in front of the others.
+    #[inline(always)]
+    pub fn cluster(&mut self, cluster: Item, count: &AtomicU32) {
+        Count::Free(Item::new(self.first_cluster)).store(count);
+        self.first_cluster = cluster.get();
+        self.clusters += 1;
+    }
+
+    /// Writes the heads and the numbers; says how many mbufs were given.
+    #[inline(always)]
+    pub fn finish(self, lists: &Lists) -> u32 {
+        lists.mbufs.store(self.first_mbuf, Relaxed);
+        add(&lists.mbufs_free, self.mbufs);
+        if self.clusters != 0 {
+            lists.clusters.store(self.first_cluster, Relaxed);
+            add(&lists.clusters_free, self.clusters);
+        }
+        self.mbufs
+    }
 }
 
 /// Fills all free lists with all buffers: run once, by the kernel, on zeroed memory before the server maps
@@ -246,13 +282,19 @@ pub fn init(view: &View<'_>) {
     let geometry = view.geometry();
     // From the end, so that the first to be taken are the first in memory.
     for index in (0..geometry.mbufs()).rev() {
-        if let Some(item) = geometry.mbuf_at(index) {
-            put_mbuf(&view.pool(geometry.mbuf_pool(index)).lists, item, view.mbuf_by_index(index));
+        if let Some((item, mbuf)) = view.mbuf_numbered(index) {
+            let lists = &view.pool(geometry.mbuf_pool(index)).lists;
+            let mut giving = Giving::start(lists);
+            giving.mbuf(item, mbuf);
+            giving.finish(lists);
         }
     }
     for index in (0..geometry.clusters()).rev() {
         if let Some(cluster) = geometry.cluster_at(index) {
-            put_cluster(&view.pool(geometry.cluster_pool(index)).lists, cluster, view.count(index));
+            let lists = &view.pool(geometry.cluster_pool(index)).lists;
+            let mut giving = Giving::start(lists);
+            giving.cluster(cluster, view.count(index));
+            giving.finish(lists);
         }
     }
 }

@@ -30,7 +30,7 @@ use shmqueue::{
 use crate::{
     Flags, View,
     header::{INTERNAL_BYTES, MBUF_BYTES},
-    pool::{Count, PoolControl, add, put_cluster, put_mbuf, subtract, take_pairs},
+    pool::{Count, Giving, PoolControl, add, subtract, take_pairs},
 };
 
 /// How many packets of the deferred-free queue are freed at a time.
@@ -81,7 +81,6 @@ impl<'w> ProtocolSpace<'w> {
             mbuf.set_next(None);
             mbuf.set_cluster(None);
             mbuf.set_packet(item.get() + (MBUF_BYTES - INTERNAL_BYTES), 0, Flags::PACKET);
-            mbuf.set_checksum(0, 0);
             add(&pool.counters.protocol_allocated, 1);
             Some(item)
         })
@@ -101,11 +100,9 @@ impl<'w> ProtocolSpace<'w> {
     pub fn alloc_cluster_batch(&mut self, n: u32, mut take: impl FnMut(Item)) -> u32 {
         let mut got = 0;
         self.in_some_pool(|space, pool| {
-            let (taken, outcome) = take_pairs(&space.view, &pool.lists, n - got, |item, _, mbuf| {
-                mbuf.set_len(0);
-                mbuf.set_packet_len(0);
-                mbuf.set_checksum(0, 0);
-                take(item);
+            let (taken, outcome) = take_pairs(&space.view, &pool.lists, n - got, |item, cluster, mbuf| {
+                mbuf.set_packet(cluster.item().get(), 0, Flags::EXTERNAL.with(Flags::PACKET));
+                take(item.item());
                 true
             });
             add(&pool.counters.protocol_allocated, taken);
@@ -148,7 +145,7 @@ impl<'w> ProtocolSpace<'w> {
     /// Frees packets; the lock is kept while one buffer after the other belongs to the same pool.
     #[inline]
     pub fn free_batch(&mut self, items: &[Item]) {
-        let mut held = Held { view: self.view, pool: 0, guard: None, freed: 0 };
+        let mut held = Held::new(self.view);
         for &item in items {
             if let Err(misbehaviour) = held.free_chain(item) {
                 self.misbehaviour.get_or_insert(misbehaviour);
@@ -251,31 +248,40 @@ impl<'w> ProtocolSpace<'w> {
     }
 }
 
-/// At most one pool's lock, kept from one buffer to the next.
+/// At most one pool's lock, kept from one buffer to the next, and what goes back to that pool meanwhile.
 struct Held<'w> {
     view: View<'w>,
     pool: u32,
-    guard: Option<ProtocolGuard<'w>>,
-    freed: u32,
+    held: Option<(&'w PoolControl, ProtocolGuard<'w>)>,
+    giving: Giving,
 }
 
 impl<'w> Held<'w> {
-    #[inline(always)]
-    fn lock(&mut self, pool: u32) -> &'w PoolControl {
-        let control = self.view.pool(pool);
-        if self.guard.is_none() || self.pool != pool {
-            self.release();
-            self.guard = Some(control.mutex.lock_protocol());
-            self.pool = pool;
-        }
-        control
+    const fn new(view: View<'w>) -> Self {
+        Self { view, pool: 0, held: None, giving: Giving::NOTHING }
     }
 
     #[inline(always)]
+    fn lock(&mut self, pool: u32) {
+        if self.held.is_none() || self.pool != pool {
+            self.change_to(pool);
+        }
+    }
+
+    #[inline(never)]
+    fn change_to(&mut self, pool: u32) {
+        self.release();
+        let control = self.view.pool(pool);
+        self.held = Some((control, control.mutex.lock_protocol()));
+        self.pool = pool;
+        self.giving = Giving::start(&control.lists);
+    }
+
+    #[inline]
     fn release(&mut self) {
-        if let Some(guard) = self.guard.take() {
-            add(&self.view.pool(self.pool).counters.protocol_freed, self.freed);
-            self.freed = 0;
+        if let Some((control, guard)) = self.held.take() {
+            let freed = self.giving.finish(&control.lists);
+            add(&control.counters.protocol_freed, freed);
             drop(guard);
         }
     }
@@ -283,8 +289,16 @@ impl<'w> Held<'w> {
     /// The chain is bounded by the number of all mbufs, in case it runs in a circle.
     #[inline(always)]
     fn free_chain(&mut self, first: Item) -> Result<(), PeerMisbehaviour> {
-        let mut next = Some(first);
-        for _ in 0..=self.view.geometry().mbufs() {
+        match self.free_one(first)? {
+            None => Ok(()),
+            Some(second) => self.free_rest(second),
+        }
+    }
+
+    #[inline(never)]
+    fn free_rest(&mut self, second: Item) -> Result<(), PeerMisbehaviour> {
+        let mut next = Some(second);
+        for _ in 0..self.view.geometry().mbufs() {
             let Some(item) = next else { return Ok(()) };
             next = self.free_one(item)?;
         }
@@ -295,23 +309,22 @@ impl<'w> Held<'w> {
     fn free_one(&mut self, item: Item) -> Result<Option<Item>, PeerMisbehaviour> {
         let view = self.view;
         let geometry = view.geometry();
-        let index = geometry.mbuf_index(item).ok_or(PeerMisbehaviour::NotAnItem(item.get()))?;
-        let mbuf = view.mbuf_by_index(index);
+        let located = geometry.locate_mbuf(item).ok_or(PeerMisbehaviour::NotAnItem(item.get()))?;
+        let mbuf = view.located(located);
         let next = mbuf.next();
         if let Some(cluster) = mbuf.cluster() {
             let index = geometry.cluster_index(cluster).ok_or(PeerMisbehaviour::NotAnItem(cluster.get()))?;
-            let pool = self.lock(geometry.cluster_pool(index));
+            self.lock(geometry.cluster_pool(index));
             let count = view.count(index);
             match Count::load(count) {
-                Count::Used(1) => put_cluster(&pool.lists, cluster, count),
+                Count::Used(1) => self.giving.cluster(cluster, count),
                 Count::Used(n @ 2..) => Count::Used(n - 1).store(count),
                 Count::Used(0) => return Err(PeerMisbehaviour::Count(0)),
                 Count::Free(_) => return Err(PeerMisbehaviour::Refused(cluster.get())),
             }
         }
-        let pool = self.lock(geometry.mbuf_pool(index));
-        put_mbuf(&pool.lists, item, mbuf);
-        self.freed += 1;
+        self.lock(geometry.mbuf_pool(located.index()));
+        self.giving.mbuf(item, mbuf);
         Ok(next)
     }
 }

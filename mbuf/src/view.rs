@@ -12,7 +12,7 @@ use shmqueue::{Item, Links, sync::AtomicU32};
 #[cfg(not(loom))]
 use crate::header::{INTERNAL_AT, INTERNAL_BYTES};
 use crate::{
-    CLUSTER_BYTES, Geometry, MBUF_BYTES, Mbuf, PoolControl, PoolStats, SpaceControl, memory::Memory,
+    CLUSTER_BYTES, Geometry, Located, MBUF_BYTES, Mbuf, PoolControl, PoolStats, SpaceControl, memory::Memory,
 };
 
 /// The shared memory, as this side sees it.
@@ -55,7 +55,26 @@ impl<'w> View<'w> {
     /// The mbuf at `item`, if one is there.
     #[inline(always)]
     pub fn mbuf(&self, item: Item) -> Option<&'w Mbuf> {
-        Some(self.memory.mbuf(&self.geometry, self.geometry.mbuf_index(item)?))
+        Some(self.located(self.geometry.locate_mbuf(item)?))
+    }
+
+    /// The mbuf at `item` and its index, if one is there.
+    #[inline(always)]
+    pub fn find(&self, item: Item) -> Option<(Located, &'w Mbuf)> {
+        let located = self.geometry.locate_mbuf(item)?;
+        Some((located, self.located(located)))
+    }
+
+    /// The mbuf with `index`, if there are as many, and its offset.
+    #[inline(always)]
+    pub fn mbuf_numbered(&self, index: u32) -> Option<(Item, &'w Mbuf)> {
+        Some((self.geometry.mbuf_at(index)?, self.memory.mbuf(&self.geometry, index)))
+    }
+
+    /// The mbuf that this view's geometry has located.
+    #[inline(always)]
+    pub(crate) fn located(&self, mbuf: Located) -> &'w Mbuf {
+        self.memory.mbuf_at(&self.geometry, mbuf)
     }
 
     /// The statistics of `pool`, if there is one.
@@ -66,11 +85,6 @@ impl<'w> View<'w> {
     /// The control block of `pool`, if there is one.
     pub fn pool_control(&self, pool: u32) -> Option<&'w PoolControl> {
         (pool < self.geometry.pools()).then(|| self.pool(pool))
-    }
-
-    #[inline(always)]
-    pub(crate) fn mbuf_by_index(&self, index: u32) -> &'w Mbuf {
-        self.memory.mbuf(&self.geometry, index)
     }
 
     #[inline(always)]
@@ -96,10 +110,27 @@ impl<'w> View<'w> {
         Some(self.memory.pointer(&self.geometry, item.get()))
     }
 
+    /// The offset and the first byte of the cluster with `index`, if there are as many; valid as those of
+    /// [`cluster_ptr`](Self::cluster_ptr).
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub fn cluster_numbered(&self, index: u32) -> Option<(u32, NonNull<u8>)> {
+        if index >= self.geometry.clusters() {
+            return None;
+        }
+        let offset = self.geometry.places().clusters + index * CLUSTER_BYTES;
+        Some((offset, self.memory.pointer(&self.geometry, offset)))
+    }
+
     /// The room that the mbuf at `item` has for data, its own or its cluster's: offset and bytes.
     #[inline(always)]
     pub fn storage(&self, item: Item) -> Option<(u32, u32)> {
-        match self.mbuf(item)?.cluster() {
+        self.storage_of(item, self.mbuf(item)?)
+    }
+
+    #[inline(always)]
+    fn storage_of(&self, item: Item, mbuf: &Mbuf) -> Option<(u32, u32)> {
+        match mbuf.cluster() {
             Some(cluster) => self.geometry.cluster_index(cluster).map(|_| (cluster.get(), CLUSTER_BYTES)),
             None => Some((item.get() + (MBUF_BYTES - crate::INTERNAL_BYTES), crate::INTERNAL_BYTES)),
         }
@@ -109,8 +140,8 @@ impl<'w> View<'w> {
     /// mbuf's own room or in its cluster.
     #[inline(always)]
     pub fn extent(&self, item: Item) -> Option<(u32, u32)> {
-        let (start, bytes) = self.storage(item)?;
         let mbuf = self.mbuf(item)?;
+        let (start, bytes) = self.storage_of(item, mbuf)?;
         let (data, len) = (mbuf.data(), mbuf.len());
         let into = data.wrapping_sub(start);
         (into <= bytes && len <= bytes - into).then_some((data, len))

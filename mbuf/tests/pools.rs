@@ -8,8 +8,8 @@ use std::collections::HashSet;
 
 use common::Window;
 use mbuf::{
-    Audit, CLUSTER_BYTES, Claim, Flags, Geometry, GeometryError, INTERNAL_BYTES, InterruptSpace, MBUF_BYTES,
-    NoLedger, Places, ProtocolSpace, View,
+    Audit, CLUSTER_BYTES, Claim, Flags, Geometry, GeometryError, INTERNAL_BYTES, InterruptSpace, Located,
+    MBUF_BYTES, NoLedger, Places, ProtocolSpace, View,
 };
 use shmqueue::{DualQueue, InConsumer, InProducer, Item, PeerMisbehaviour, sync::Ordering::Relaxed};
 
@@ -253,12 +253,12 @@ fn freeing_twice_or_nonsense_is_noted_and_harmless() {
 struct Ledger(HashSet<Item>);
 
 impl Claim for Ledger {
-    fn take(&mut self, mbuf: Item, _: Item) -> bool {
-        self.0.insert(mbuf)
+    fn take(&mut self, mbuf: Located, _: Located) -> bool {
+        self.0.insert(mbuf.item())
     }
 
-    fn give(&mut self, mbuf: Item, _: Option<Item>) -> bool {
-        self.0.remove(&mbuf)
+    fn give(&mut self, mbuf: Located, _: Option<Located>) -> bool {
+        self.0.remove(&mbuf.item())
     }
 }
 

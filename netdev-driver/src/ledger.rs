@@ -8,8 +8,8 @@ use abi::{
     device::Audit,
     window::{CLUSTER_BYTES, CLUSTERS_MAX, Layout, MBUF_BYTES},
 };
-use mbuf::Claim;
-use shmqueue::{Item, PeerMisbehaviour};
+use mbuf::{Claim, Located};
+use shmqueue::PeerMisbehaviour;
 
 const CLUSTERS: usize = CLUSTERS_MAX as usize;
 const MBUFS: usize = 2 * CLUSTERS;
@@ -27,6 +27,8 @@ const IN_RECEIVE_RING: u32 = 1;
 const SENDING: u32 = 2;
 /// Another mbuf of such a frame.
 const SENDING_REST: u32 = 3;
+/// Of a buffer that the window does not have: held by nobody who could let go of it, so that no claim succeeds.
+const ABSENT: Entry = Entry(SENDING_REST);
 
 impl Entry {
     #[inline(always)]
@@ -57,6 +59,8 @@ impl Entry {
 const POSTED: u8 = u8::MAX;
 
 /// The ledger of one window. It is large (72 KiB): a static of the kernel.
+///
+/// What is [`Located`] was found by the geometry of the same window, so its index needs no look at where the arrays begin and end.
 pub struct Ledger {
     mbufs: Area<MBUF_BYTES>,
     clusters: Area<CLUSTER_BYTES>,
@@ -95,7 +99,7 @@ impl Default for Ledger {
 }
 
 impl Ledger {
-    /// The ledger of no window: it refuses everything.
+    /// A ledger, to be opened or closed before it is used.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -111,14 +115,16 @@ impl Ledger {
         self.close();
         self.mbufs = Area { at: layout.mbufs_at, count: layout.config.mbufs() };
         self.clusters = Area { at: layout.clusters_at, count: layout.config.clusters() };
+        self.entries[..self.mbufs.count as usize].fill(Entry(SERVER));
+        self.states[..self.clusters.count as usize].fill(0);
     }
 
-    /// The end of a window, when no device has its buffers any more.
+    /// The end of a window, when no device has its buffers any more: from now on everything is refused.
     pub fn close(&mut self) {
         self.mbufs = Area::EMPTY;
         self.clusters = Area::EMPTY;
-        self.entries.fill(Entry(SERVER));
-        self.states.fill(0);
+        self.entries.fill(ABSENT);
+        self.states.fill(POSTED);
     }
 
     #[inline(always)]
@@ -131,22 +137,23 @@ impl Ledger {
         &mut self.states[cluster as usize % CLUSTERS]
     }
 
-    /// The pair of the mbuf `token` leaves the receive ring for the server; its cluster. `None` if it was not there.
+    /// The pair of `mbuf` leaves the receive ring for the server; the index of its cluster. `None` if it was not there.
     #[inline(always)]
-    pub fn deliver(&mut self, token: u32) -> Option<u32> {
-        let index = self.mbufs.index(token)?;
-        let entry = *self.entry(index);
-        if entry.holder() != IN_RECEIVE_RING {
-            return None;
-        }
-        let cluster = entry.cluster()?;
+    pub fn deliver(&mut self, mbuf: Located) -> Option<u32> {
+        let entry = self.entry(mbuf.index());
         // The cluster's number stays in the entry, for `deliver_not`.
-        *self.entry(index) = Entry::new(SERVER, Some(cluster));
+        let delivered = Entry(entry.0.wrapping_sub(IN_RECEIVE_RING - SERVER));
+        if delivered.holder() != SERVER {
+            return None; // it was not in the receive ring
+        }
+        *entry = delivered;
+        // An mbuf in the receive ring has a cluster, and no mbuf after it.
+        let cluster = (delivered.0 >> 2).wrapping_sub(1);
         *self.state(cluster) = 0;
-        Some(self.clusters.offset(cluster))
+        Some(cluster)
     }
 
-    /// The pair that [`deliver`](Self::deliver) has just let go stays in the receive ring after all; its cluster.
+    /// The pair that [`deliver`](Self::deliver) has just let go stays in the receive ring after all; the offset of its cluster.
     pub fn deliver_not(&mut self, token: u32) -> Option<u32> {
         let index = self.mbufs.index(token)?;
         let entry = *self.entry(index);
@@ -164,40 +171,47 @@ impl Ledger {
     /// # Errors
     /// They are not the server's to give.
     #[inline]
-    pub fn send(&mut self, mbuf: u32, cluster: Option<u32>) -> Result<(), PeerMisbehaviour> {
-        self.claim(mbuf, cluster, SENDING).map(|_| ())
+    pub fn send(&mut self, mbuf: Located, cluster: Option<Located>) -> Result<(), PeerMisbehaviour> {
+        self.claim(mbuf, cluster, SENDING)
     }
 
     /// Claims a further mbuf of a frame whose last one so far is `last`.
     ///
     /// # Errors
     /// They are not the server's to give; the frame so far stays claimed.
-    pub fn send_rest(&mut self, last: u32, mbuf: u32, cluster: Option<u32>) -> Result<(), PeerMisbehaviour> {
-        let last = self.mbufs.index(last).ok_or(PeerMisbehaviour::NotAnItem(last))?;
-        let index = self.claim(mbuf, cluster, SENDING_REST)?;
-        self.entry(last).0 |= (index + 1) << 16;
+    pub fn send_rest(
+        &mut self,
+        last: Located,
+        mbuf: Located,
+        cluster: Option<Located>,
+    ) -> Result<(), PeerMisbehaviour> {
+        self.claim(mbuf, cluster, SENDING_REST)?;
+        self.entry(last.index()).0 |= (mbuf.index() + 1) << 16;
         Ok(())
     }
 
     #[inline(always)]
-    fn claim(&mut self, mbuf: u32, cluster: Option<u32>, holder: u32) -> Result<u32, PeerMisbehaviour> {
-        let index = self.mbufs.index(mbuf).ok_or(PeerMisbehaviour::NotAnItem(mbuf))?;
-        if self.entry(index).holder() != SERVER {
-            return Err(PeerMisbehaviour::Refused(mbuf));
+    fn claim(
+        &mut self,
+        mbuf: Located,
+        cluster: Option<Located>,
+        holder: u32,
+    ) -> Result<(), PeerMisbehaviour> {
+        if self.entry(mbuf.index()).holder() != SERVER {
+            return Err(PeerMisbehaviour::Refused(mbuf.item().get()));
         }
         let mut entry = Entry::new(holder, None);
         if let Some(cluster) = cluster {
-            let number = self.clusters.index(cluster).ok_or(PeerMisbehaviour::NotAnItem(cluster))?;
-            let state = self.state(number);
+            let state = self.state(cluster.index());
             // The last number before POSTED is not used either, so that a count never turns into it.
             if *state >= POSTED - 1 {
-                return Err(PeerMisbehaviour::Refused(cluster));
+                return Err(PeerMisbehaviour::Refused(cluster.item().get()));
             }
             *state += 1;
-            entry = Entry::new(holder, Some(number));
+            entry = Entry::new(holder, Some(cluster.index()));
         }
-        *self.entry(index) = entry;
-        Ok(index)
+        *self.entry(mbuf.index()) = entry;
+        Ok(())
     }
 
     /// All mbufs of the frame `token`, and their clusters, leave the transmit ring for the server. `false` if it was not there.
@@ -242,14 +256,14 @@ impl Ledger {
     #[must_use]
     pub fn audit(&self) -> Audit {
         let mut audit = Audit::default();
-        for entry in &self.entries {
+        for entry in &self.entries[..self.mbufs.count as usize] {
             match entry.holder() {
                 SERVER => {}
                 IN_RECEIVE_RING => audit.mbufs_posted += 1,
                 _ => audit.mbufs_transmitting += 1,
             }
         }
-        for &state in &self.states {
+        for &state in &self.states[..self.clusters.count as usize] {
             match state {
                 0 => {}
                 POSTED => audit.clusters_posted += 1,
@@ -263,11 +277,8 @@ impl Ledger {
 /// What the pools ask before they give a buffer to the receive ring or take one back from the transmit ring.
 impl Claim for Ledger {
     #[inline(always)]
-    fn take(&mut self, mbuf: Item, cluster: Item) -> bool {
-        let (Some(index), Some(cluster)) = (self.mbufs.index(mbuf.get()), self.clusters.index(cluster.get()))
-        else {
-            return false;
-        };
+    fn take(&mut self, mbuf: Located, cluster: Located) -> bool {
+        let (index, cluster) = (mbuf.index(), cluster.index());
         if self.entry(index).holder() != SERVER || *self.state(cluster) != 0 {
             return false;
         }
@@ -277,8 +288,8 @@ impl Claim for Ledger {
     }
 
     #[inline(always)]
-    fn give(&mut self, mbuf: Item, cluster: Option<Item>) -> bool {
-        let Some(index) = self.mbufs.index(mbuf.get()) else { return false };
+    fn give(&mut self, mbuf: Located, cluster: Option<Located>) -> bool {
+        let index = mbuf.index();
         // A frame of one mbuf, with the cluster that it was sent with: the server may have written another one meanwhile.
         let Some(cluster) = cluster else {
             let given = *self.entry(index) == Entry::new(SENDING, None);
@@ -287,7 +298,7 @@ impl Claim for Ledger {
             }
             return given;
         };
-        let Some(cluster) = self.clusters.index(cluster.get()) else { return false };
+        let cluster = cluster.index();
         // Nobody else refers to the cluster, say the counts in the window; but no other frame that is on its way may do so either.
         if *self.entry(index) != Entry::new(SENDING, Some(cluster)) || *self.state(cluster) != 1 {
             return false;

@@ -29,7 +29,7 @@ pub enum RxStatus {
 pub struct RxDone {
     /// Which one.
     pub token: u32,
-    /// The bytes in it; no more than a cluster has.
+    /// The bytes in it, as the device says: not yet to be believed.
     pub len: u32,
     /// How the frame came.
     pub status: RxStatus,

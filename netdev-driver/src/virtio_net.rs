@@ -94,6 +94,10 @@ impl Slots {
         let slots = self.count();
         for slot in 0..slots {
             self.set_header(slot as u8, write);
+            if write {
+                // All of a receive buffer's descriptor but its address, for good.
+                self.queue.set_descriptor(2 * slot as u16 + 1, 0, CLUSTER_BYTES, WRITE, 0);
+            }
             self.free[slots - 1 - slot] = slot as u8;
         }
         self.free_count = slots;
@@ -119,7 +123,13 @@ impl Slots {
     fn take(&mut self) -> u8 {
         debug_assert!(self.free_count > 0);
         self.free_count -= 1;
-        let slot = self.free[self.free_count % SLOTS];
+        self.free[self.free_count % SLOTS]
+    }
+
+    /// A slot for what is, so far, the last piece of a frame.
+    #[inline(always)]
+    fn take_last(&mut self) -> u8 {
+        let slot = self.take();
         self.next[slot as usize % SLOTS] = slot;
         slot
     }
@@ -238,7 +248,7 @@ impl<H: Hal> VirtioNet<H> {
                 flags = NEXT;
                 next = at + 1;
                 if at % 2 == 1 {
-                    let further = self.tx.take();
+                    let further = self.tx.take_last();
                     self.tx.next[slot as usize % SLOTS] = further;
                     slot = further;
                     next = 2 * u16::from(slot);
@@ -315,7 +325,7 @@ impl<H: Hal> Nic for VirtioNet<H> {
         let slot = self.rx.take();
         self.rx.tokens[slot as usize % SLOTS] = token;
         let head = 2 * u16::from(slot);
-        self.rx.queue.set_descriptor(head + 1, phys, CLUSTER_BYTES, WRITE, 0);
+        self.rx.queue.set_address(head + 1, phys);
         self.rx.queue.push(head);
     }
 
@@ -359,7 +369,7 @@ impl<H: Hal> Nic for VirtioNet<H> {
     #[inline(always)]
     fn tx_post(&mut self, token: u32, segments: &[Segment], checksum: Option<TxChecksum>) {
         debug_assert!(segments.len() <= SEGMENTS_MAX);
-        let slot = self.tx.take();
+        let slot = self.tx.take_last();
         let header = HEADER_WORDS * slot as usize;
         match checksum {
             None => self.tx.headers.set(header, 0),

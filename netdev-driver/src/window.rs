@@ -38,7 +38,6 @@ pub fn geometry(layout: &Layout) -> Option<Geometry> {
 pub(crate) struct Mapped<'w> {
     base: NonNull<u8>,
     phys: u64,
-    bytes: u32,
     view: View<'w>,
 }
 
@@ -61,7 +60,7 @@ impl<'w> Mapped<'w> {
         // SAFETY: `Window::new`, 1 and 3; this crate forms no reference to bytes of mbufs or clusters.
         let view = unsafe { View::new(base, geometry) };
         mbuf::pool::init(&view);
-        Some(Self { base, phys: window.phys(), bytes: layout.bytes, view })
+        Some(Self { base, phys: window.phys(), view })
     }
 
     #[inline(always)]
@@ -82,15 +81,11 @@ impl<'w> Mapped<'w> {
         self.phys + offset as u64
     }
 
-    /// The frame in the cluster at `offset`; `None` if no cluster is there.
+    /// The frame in the cluster with `index`, and that cluster's offset; `None` if there is no such cluster.
     #[inline(always)]
-    pub fn frame(&self, offset: u32) -> Option<Frame<'w>> {
-        // Clusters are the last array.
-        if offset > self.bytes - CLUSTER_BYTES || !offset.is_multiple_of(8) {
-            return None;
-        }
-        // SAFETY: the offset is inside the window.
-        Some(Frame { at: unsafe { self.base.add(offset as usize) }.cast(), window: PhantomData })
+    pub fn frame(&self, index: u32) -> Option<(u32, Frame<'w>)> {
+        let (offset, at) = self.view.cluster_numbered(index)?;
+        Some((offset, Frame { at: at.cast(), window: PhantomData }))
     }
 }
 
@@ -106,7 +101,7 @@ impl Frame<'_> {
     #[inline(always)]
     pub fn word(self, index: usize) -> u64 {
         debug_assert!(index < demux::WORDS);
-        // SAFETY: 2048 bytes from an aligned address on are inside the window (`Mapped::frame`), the index is masked to them. The server can
+        // SAFETY: 2048 bytes from the start of a cluster on are inside the window (`Mapped::frame`) and aligned, the index is masked to them. The server can
         // write there: a volatile load of a copy, from which nothing is concluded but about these very bytes.
         u64::from_le(unsafe { self.at.add(index % (CLUSTER_BYTES as usize / 8)).read_volatile() })
     }

@@ -226,8 +226,11 @@ pub struct ChecksumRequest {
 /// Where TCP has its checksum.
 const TCP_CHECKSUM_AT: usize = 16;
 
-/// Gives a finished TCP segment its checksum, or seeds the field for the device. Other frames are left as they are: the stack
-/// sums them itself, since a fragmented datagram is summed before it is cut.
+/// Where ICMP has its checksum.
+const ICMP_CHECKSUM_AT: usize = 2;
+
+/// Gives a finished TCP segment its checksum, or seeds the field for the device, and an ICMP message its own. Other frames are left as
+/// they are: smoltcp sums them. What is cut into fragments is the business of [`crate::fragments`].
 #[inline]
 pub fn finish(frame: &mut [u8], offload: bool) -> Option<ChecksumRequest> {
     let packet = frame.get(ETHERNET_HEADER..)?;
@@ -236,16 +239,59 @@ pub fn finish(frame: &mut [u8], offload: bool) -> Option<ChecksumRequest> {
         ETHERTYPE_IPV6 => (ipv6(packet)?, 40),
         _ => return None,
     };
+    let start = ETHERNET_HEADER + header_bytes;
     if transport.protocol != TCP || transport.fragment.0 != 0 {
+        if transport.protocol == ICMP && transport.fragment.0 == 0 {
+            let sum = Sum::new().bytes(transport.bytes);
+            set_icmp_checksum(frame, start, sum)?;
+        }
         return None;
     }
     let sum = pseudo_header(transport.address_bytes, TCP, transport.bytes.len());
-    let start = ETHERNET_HEADER + header_bytes;
     // The field itself is zero, as smoltcp leaves it.
     let value = if offload { sum.fold() } else { !sum.bytes(transport.bytes).fold() };
     let field = frame.get_mut(start + TCP_CHECKSUM_AT..)?.first_chunk_mut::<2>()?;
     *field = value.to_ne_bytes();
     offload.then_some(ChecksumRequest { start: start as u16, offset: TCP_CHECKSUM_AT as u16 })
+}
+
+/// Writes the checksum of the ICMP message that begins at `start`, from the sum of all of it with the field zero.
+fn set_icmp_checksum(frame: &mut [u8], start: usize, sum: Sum) -> Option<()> {
+    let field = frame.get_mut(start + ICMP_CHECKSUM_AT..)?.first_chunk_mut::<2>()?;
+    *field = (!sum.fold()).to_ne_bytes();
+    Some(())
+}
+
+/// A fragment of an ICMP message, as [`crate::fragments`] needs it.
+pub struct IcmpFragment<'f> {
+    /// Is it the first?
+    pub first: bool,
+    /// Is it the last?
+    pub last: bool,
+    /// Its part of the message.
+    pub bytes: &'f [u8],
+}
+
+/// What a frame is a fragment of, if that is an ICMP message in IPv4.
+#[inline]
+#[must_use]
+pub fn icmp_fragment(frame: &[u8]) -> Option<IcmpFragment<'_>> {
+    // The one byte that tells most frames from it; asked of every frame.
+    if *frame.get(ETHERNET_HEADER + 9)? != ICMP || u16_at(frame, 12)? != ETHERTYPE_IPV4 {
+        return None;
+    }
+    let transport = ipv4(frame.get(ETHERNET_HEADER..)?)?;
+    let (more, offset) = (transport.fragment.0 & 0x2000 != 0, transport.fragment.0 & 0x1fff);
+    if !more && offset == 0 {
+        return None;
+    }
+    Some(IcmpFragment { first: offset == 0, last: !more, bytes: transport.bytes })
+}
+
+/// Completes the first fragment of an ICMP message: `sum` is that of the whole message, the field zero.
+pub fn finish_icmp_fragment(frame: &mut [u8], sum: Sum) {
+    let header_bytes = frame.get(ETHERNET_HEADER).map_or(0, |first| usize::from(first & 15) * 4);
+    let _ = set_icmp_checksum(frame, ETHERNET_HEADER + header_bytes, sum);
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ pub mod addresses;
 pub mod checksum;
 pub mod demux;
 pub mod dhcp;
+pub mod fragments;
 pub mod frame;
 pub mod link;
 pub mod page;

@@ -62,6 +62,15 @@ pub struct LinkAudit {
     pub kernel: abi::device::Audit,
 }
 
+/// What becomes of a frame that was built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Built {
+    /// It is sent; the device fills in the checksum that is asked for.
+    Send(Option<ChecksumRequest>),
+    /// It is not sent now: its builder has a copy, and sends that later.
+    Keep,
+}
+
 /// A path for frames.
 pub trait Link {
     /// A frame that was received.
@@ -79,14 +88,10 @@ pub trait Link {
     /// Whether a frame of any length can be built now.
     fn ready(&mut self) -> bool;
 
-    /// Lets `build` write a frame of `length` bytes, in place, and queues it for the device.
+    /// Lets `build` write a frame of `length` bytes, in place, and queues it for the device unless it is to be kept.
     ///
     /// Where no buffer is left `build` writes into one that is thrown away: the frame is lost and counted.
-    fn transmit<R>(
-        &mut self,
-        length: usize,
-        build: impl FnOnce(&mut [u8]) -> (R, Option<ChecksumRequest>),
-    ) -> R;
+    fn transmit<R>(&mut self, length: usize, build: impl FnOnce(&mut [u8]) -> (R, Built)) -> R;
 
     /// Sees that the device sends what was queued.
     fn flush(&mut self);

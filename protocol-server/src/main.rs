@@ -8,7 +8,13 @@
 
 extern crate alloc;
 
-use abi::{Error, device::NetInfo, message::Message, name::NETWORK, port::NULL};
+use abi::{
+    Error,
+    device::NetInfo,
+    message::{Disposition, Message},
+    name::NETWORK,
+    port::NULL,
+};
 use alloc::{boxed::Box, string::String};
 use core::{fmt::Write, ptr::NonNull, time::Duration};
 use protocol_server::{
@@ -17,7 +23,7 @@ use protocol_server::{
         window::{Doorbell, WindowLink},
     },
     server::Server,
-    system::{SharedMemory, System},
+    system::{Exclusive, SharedMemory, System},
 };
 use smoltcp::{
     time::Instant,
@@ -60,17 +66,24 @@ impl Doorbell for Bell {
     }
 }
 
-/// A memory object, mapped.
-struct Mapped(memory::Mapping);
+/// A memory object, mapped, and the right to it that an application is to have.
+struct Mapped {
+    mapping: memory::Mapping,
+    right: Option<Right>,
+}
 
 // SAFETY: 1. a `Mapping` stays where it is, page aligned, until it is dropped. 2. It is private: only its address is given out.
 unsafe impl SharedMemory for Mapped {
     fn address(&self) -> NonNull<u8> {
-        self.0.base()
+        self.mapping.base()
     }
 
     fn length(&self) -> usize {
-        self.0.len()
+        self.mapping.len()
+    }
+
+    fn take_right(&mut self) -> u32 {
+        self.right.take().map_or(NULL, Right::into_name)
     }
 }
 
@@ -91,10 +104,20 @@ fn borrowed<T>(name: u32, own: fn(Right) -> T, call: impl FnOnce(&T), disown: fn
 impl System for Guest {
     type Memory = Mapped;
 
-    fn shared_memory(&mut self, length: usize) -> Result<(Mapped, u32), Error> {
+    fn shared_memory(&mut self, length: usize) -> Result<Mapped, Error> {
         let object = memory::MemoryObject::create(length)?;
         let mapping = object.map_shared(length)?;
-        Ok((Mapped(mapping), object.into_right().into_name()))
+        Ok(Mapped { mapping, right: Some(object.into_right()) })
+    }
+
+    fn exclusive_memory(&mut self, length: usize) -> Result<Exclusive<Mapped>, Error> {
+        let object = memory::MemoryObject::create(length)?;
+        let mapping = object.map_shared(length)?;
+        let right = object.read_only()?.into_right();
+        drop(object);
+        // SAFETY: the kernel maps by the right that is left for reading only, and whoever copies it gets one like it. The one that
+        // could write was this task's alone and is gone; the mapping made by it is in the value.
+        Ok(unsafe { Exclusive::new(Mapped { mapping, right: Some(right) }) })
     }
 
     fn read_only(&mut self, name: u32) -> Result<u32, Error> {
@@ -253,13 +276,17 @@ fn answer_messages(server: &mut GuestServer) {
     }
 }
 
-/// Sends a reply; what it carries is given up where it cannot be sent.
+/// Sends a reply; rights that move with it are given up where it cannot be sent.
 fn send(reply: &Message, to: Option<Right>) {
     let mut outgoing = Outgoing::with_bytes(reply.id, reply.bytes());
     if let Some(carried) = Right::from_name(reply.carried) {
         outgoing = outgoing.carry_move(carried);
     }
-    if reply.reply != NULL {
+    if reply.reply_disposition == Disposition::Move.raw() {
+        if let Some(moved) = Right::from_name(reply.reply) {
+            outgoing = outgoing.reply_move(moved);
+        }
+    } else if reply.reply != NULL {
         outgoing = outgoing.reply_copy(WellKnown::Thread as u32);
     }
     if let Some(to) = to {

@@ -3,6 +3,9 @@
 //! The application can write every byte of it at any time. So what decides about memory safety (addresses, capacities, the server's own
 //! ring positions) is kept here, words are atomics, and ring bytes are copied by [`shmqueue::copy`]; a word that
 //! cannot be is [`PeerMisbehaviour`](abi::Error::PeerMisbehaviour) and costs the application this one socket.
+//!
+//! The bytes of a connection's receive ring are not here: they are smoltcp's buffer ([`crate::socket::set`]). Of that ring the page has
+//! the two positions, [`take_consumed`](SocketPage::take_consumed) and [`publish_received`](SocketPage::publish_received).
 #![expect(unsafe_code, reason = "turns the addresses of a shared memory object into atomics and rings, once")]
 
 use abi::{
@@ -24,16 +27,19 @@ use crate::system::SharedMemory;
 
 /// The page and its rings. Fields drop in order: what points into the memory before the memory.
 pub struct SocketPage<M> {
-    /// To the application.
-    pub rx: Producer<'static>,
+    /// Datagrams to the application; of a connection `None`.
+    records: Option<Producer<'static>>,
     /// From the application.
     pub tx: Consumer<'static>,
     words: Words,
     poster: Poster,
-    rx_bytes: u32,
+    /// Of a connection's receive ring: up to where the application has read, as was checked.
+    rx_head: u32,
+    /// And up to where it may read.
+    rx_tail: u32,
     tx_bytes: u32,
     /// Kept mapped for as long as the above are here.
-    _memory: M,
+    memory: M,
 }
 
 /// The first page as words. Private to this module, so that none outlives the memory.
@@ -56,21 +62,32 @@ pub struct Glance {
 }
 
 impl<M: SharedMemory> SocketPage<M> {
-    /// The bytes of memory for rings of these capacities.
-    #[must_use]
-    pub const fn bytes(rx_bytes: u32, tx_bytes: u32) -> usize {
-        Page::bytes(rx_bytes as usize, tx_bytes as usize)
-    }
-
-    /// Lays the page out in zeroed memory.
+    /// A page for a connection, whose receive ring of `rx_bytes` is apart, in zeroed memory.
     ///
     /// # Errors
     /// The memory is too small.
     ///
     /// # Panics
     /// If a capacity is no power of two.
-    pub fn new(memory: M, rx_bytes: u32, tx_bytes: u32) -> Result<Self, Error> {
-        if memory.length() < Self::bytes(rx_bytes, tx_bytes) {
+    pub fn for_stream(memory: M, rx_bytes: u32, tx_bytes: u32) -> Result<Self, Error> {
+        assert!(rx_bytes.is_power_of_two(), "a position's place is its lower bits");
+        Self::new(memory, 0, rx_bytes, tx_bytes)
+    }
+
+    /// A page for datagrams, both of whose rings are `ring_bytes` of the same zeroed memory.
+    ///
+    /// # Errors
+    /// The memory is too small.
+    ///
+    /// # Panics
+    /// If the capacity is no power of two.
+    pub fn for_records(memory: M, ring_bytes: u32) -> Result<Self, Error> {
+        Self::new(memory, ring_bytes, ring_bytes, ring_bytes)
+    }
+
+    /// Lays the page out, with `here` bytes for a receive ring of `rx_bytes`.
+    fn new(memory: M, here: u32, rx_bytes: u32, tx_bytes: u32) -> Result<Self, Error> {
+        if memory.length() < Page::bytes(here as usize, tx_bytes as usize) {
             return Err(Error::NoResources);
         }
         let base = memory.address();
@@ -79,23 +96,26 @@ impl<M: SharedMemory> SocketPage<M> {
         // `memory`: they are gone before it. 3. The page is reached by atomics only; the two ring controls are atomics too, at their
         // aligned offsets, and overlap only words of the page that are read as atomics. 4. Ring bytes have one producer or
         // consumer in this program, the ones made here.
-        let (words, rx, tx) = unsafe {
+        let (words, records, tx) = unsafe {
             let words = Words(base.cast().as_ref());
             let rx_control: &Control = base.byte_add(Page::RX_RING_AT).cast().as_ref();
             let tx_control: &Control = base.byte_add(Page::TX_RING_AT).cast().as_ref();
             let rx_data = base.byte_add(Page::RINGS_AT).as_ptr();
-            let tx_data = rx_data.add(rx_bytes as usize);
-            (
-                words,
-                Producer::new(rx_control, rx_data, rx_bytes),
-                Consumer::new(tx_control, tx_data, tx_bytes),
-            )
+            let tx_data = rx_data.add(here as usize);
+            let records = (here != 0).then(|| Producer::new(rx_control, rx_data, here));
+            (words, records, Consumer::new(tx_control, tx_data, tx_bytes))
         };
         words.at(Page::MAGIC_AT).store(MAGIC, Relaxed);
         words.at(Page::VERSION_AT).store(abi::info::VERSION, Relaxed);
         words.at(Page::RX_BYTES_AT).store(rx_bytes, Relaxed);
         words.at(Page::TX_BYTES_AT).store(tx_bytes, Relaxed);
-        Ok(Self { rx, tx, words, poster: Poster::new(), rx_bytes, tx_bytes, _memory: memory })
+        let poster = Poster::new();
+        Ok(Self { records, tx, words, poster, rx_head: 0, rx_tail: 0, tx_bytes, memory })
+    }
+
+    /// Takes the right to the memory that the application is to have, and says how long the memory is.
+    pub fn take_right(&mut self) -> (u32, u32) {
+        (self.memory.take_right(), self.memory.length() as u32)
     }
 
     /// The words that tell of work for this socket.
@@ -105,7 +125,7 @@ impl<M: SharedMemory> SocketPage<M> {
         Glance {
             // The acquire that makes the bytes visible is in the ring's own load.
             tx_tail: self.words.at(Page::TX_RING_AT).load(Relaxed),
-            rx_head: self.words.at(Page::RX_RING_AT + 64).load(Relaxed),
+            rx_head: self.words.at(RX_HEAD_AT).load(Relaxed),
             wishes: self.wishes(),
         }
     }
@@ -147,10 +167,33 @@ impl<M: SharedMemory> SocketPage<M> {
         self.tx_bytes.saturating_sub(tail.wrapping_sub(self.tx.position()))
     }
 
-    /// Whether the application has not read all that it was given.
-    #[must_use]
-    pub fn has_unread(&self) -> bool {
-        self.words.at(Page::RX_RING_AT + 64).load(Relaxed) != self.rx.position()
+    /// How many bytes of the stream the application has read since this was last asked: their room in the ring is free.
+    ///
+    /// # Errors
+    /// Its position is not between where it was and what it was given.
+    #[inline]
+    pub fn take_consumed(&mut self) -> Result<u32, Error> {
+        let head = self.words.at(RX_HEAD_AT).load(Acquire); // pairs with the reader's release: the bytes were read before
+        let consumed = head.wrapping_sub(self.rx_head);
+        if consumed > self.rx_tail.wrapping_sub(self.rx_head) {
+            return Err(Error::PeerMisbehaviour);
+        }
+        self.rx_head = head;
+        Ok(consumed)
+    }
+
+    /// Lets the application read `unread` bytes from the last position [taken](Self::take_consumed) on; how many of them are new.
+    ///
+    /// What was published stays so: a stream that has ended may have been forgotten by TCP, but not by its reader.
+    #[inline]
+    pub fn publish_received(&mut self, unread: usize) -> u32 {
+        let known = self.rx_tail.wrapping_sub(self.rx_head);
+        let new = (unread as u32).saturating_sub(known);
+        if new != 0 {
+            self.rx_tail = self.rx_tail.wrapping_add(new);
+            self.words.at(Page::RX_RING_AT).store(self.rx_tail, Release); // pairs with the acquire in the reader's ring
+        }
+        new
     }
 
     /// Capacity of the transmit ring.
@@ -158,13 +201,6 @@ impl<M: SharedMemory> SocketPage<M> {
     #[must_use]
     pub const fn tx_capacity(&self) -> u32 {
         self.tx_bytes
-    }
-
-    /// Capacity of the receive ring.
-    #[inline]
-    #[must_use]
-    pub const fn rx_capacity(&self) -> u32 {
-        self.rx_bytes
     }
 
     /// Whether to resume the application's thread for `events`, bits of [`abi::socket::wait_for`] that have just come true.
@@ -190,7 +226,8 @@ impl<M: SharedMemory> SocketPage<M> {
         let header = record_bytes(&Record { length: payload.len() as u32, peer, reserved: 0 });
         let total = RECORD_BYTES + payload.len().next_multiple_of(4);
         let mut fits = false;
-        self.rx
+        let Some(records) = &mut self.records else { return Ok(false) };
+        records
             .write_with(|[(first, first_bytes), (second, second_bytes)]| {
                 if first_bytes + second_bytes < total {
                     return 0;
@@ -270,6 +307,9 @@ fn record_from(bytes: &[u8; RECORD_BYTES]) -> Record {
     address.copy_from_slice(&bytes[8..24]);
     Record { length: word(0), peer: Endpoint { family: word(4), address, port: word(24) }, reserved: 0 }
 }
+
+/// The application's position in the receive ring.
+const RX_HEAD_AT: usize = Page::RX_RING_AT + Control::BYTES / 2;
 
 const _: () = assert!(
     core::mem::offset_of!(Record, peer) == 4

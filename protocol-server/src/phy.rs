@@ -9,16 +9,17 @@ use smoltcp::{
 };
 
 use crate::{
-    frame,
-    link::{Link, LinkInfo},
+    fragments::Fragments,
+    link::{Built, Link, LinkInfo},
 };
 
-/// What smoltcp needs to know. It sums what may be cut into fragments, which only it sees whole; TCP segments never are, and
-/// theirs is done by [`frame`] or the device.
+/// What smoltcp needs to know. It sums UDP datagrams, which only it sees before they are cut into fragments; the checksums of TCP and
+/// ICMP are made in [`crate::frame`] and [`crate::fragments`], or by the device.
 #[must_use]
 pub fn capabilities(info: &LinkInfo) -> DeviceCapabilities {
     let mut checksum = ChecksumCapabilities::default();
     checksum.tcp = Checksum::None;
+    checksum.icmpv4 = Checksum::Rx;
     if info.offload & abi::device::offload::RX_IPV4_HEADER != 0 {
         checksum.ipv4 = Checksum::Tx;
     }
@@ -37,6 +38,8 @@ pub struct Phy<'l, L> {
     pub frame: Option<&'l [u8]>,
     /// Counts what is sent.
     pub sent: &'l mut u64,
+    /// The message that is being sent in fragments.
+    pub fragments: &'l mut Fragments,
 }
 
 /// The received frame.
@@ -46,6 +49,7 @@ pub struct Rx<'f>(&'f [u8]);
 pub struct Tx<'l, L> {
     link: &'l mut L,
     sent: &'l mut u64,
+    fragments: &'l mut Fragments,
 }
 
 impl<L: Link> Device for Phy<'_, L> {
@@ -61,12 +65,12 @@ impl<L: Link> Device for Phy<'_, L> {
     #[inline]
     fn receive(&mut self, _: Instant) -> Option<(Rx<'_>, Tx<'_, L>)> {
         let frame = self.frame.take()?;
-        Some((Rx(frame), Tx { link: self.link, sent: self.sent }))
+        Some((Rx(frame), Tx { link: self.link, sent: self.sent, fragments: self.fragments }))
     }
 
     #[inline]
     fn transmit(&mut self, _: Instant) -> Option<Tx<'_, L>> {
-        self.link.ready().then_some(Tx { link: self.link, sent: self.sent })
+        self.link.ready().then_some(Tx { link: self.link, sent: self.sent, fragments: self.fragments })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -85,10 +89,16 @@ impl<L: Link> TxToken for Tx<'_, L> {
     #[inline]
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, build: F) -> R {
         let offload = self.link.info().offload & abi::device::offload::TX_CHECKSUM != 0;
-        *self.sent += 1;
-        self.link.transmit(length, |buffer| {
+        let result = self.link.transmit(length, |buffer| {
             let result = build(buffer);
-            (result, frame::finish(buffer, offload))
-        })
+            let built = self.fragments.finish(buffer, offload);
+            *self.sent += u64::from(built != Built::Keep);
+            (result, built)
+        });
+        if let Some(first) = self.fragments.take_first() {
+            *self.sent += 1;
+            self.link.transmit(first.len(), |buffer| (buffer.copy_from_slice(&first), Built::Send(None)));
+        }
+        result
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     socket::{Context, Protocol, Served, Socket},
     stack::{Stack, Target},
     status::{Counters, StatusPage},
-    system::System,
+    system::{SharedMemory, System},
 };
 
 pub mod requests;
@@ -49,7 +49,8 @@ impl<L: Link, S: System> Server<L, S> {
     /// # Errors
     /// No memory for the status page.
     pub fn new(link: L, mut system: S, seed: u64, now: Instant) -> Result<Self, Error> {
-        let (memory, status_name) = system.shared_memory(abi::vm::PAGE_BYTES as usize)?;
+        let mut memory = system.shared_memory(abi::vm::PAGE_BYTES as usize)?;
+        let status_name = memory.take_right();
         Ok(Self {
             stack: Stack::new(link, seed, now),
             system,
@@ -148,7 +149,7 @@ impl<L: Link, S: System> Server<L, S> {
                 return;
             }
             socket.dirty = true;
-            self.stack.ingress(frame, &mut socket.set);
+            socket.set.ingress(&mut self.stack, frame);
         } else if let (DHCP_SLOT, Some(dhcp)) = (slot, &mut self.dhcp) {
             dhcp.ingress(&mut self.stack, frame);
         }

@@ -5,6 +5,7 @@
 //! | [`tcp`] | connections |
 //! | [`listener`] | listening TCP sockets and their backlog |
 //! | [`datagram`] | UDP and ICMP echo |
+//! | [`set`] | smoltcp's sockets, and the receive rings that they write into |
 //!
 //! A socket is looked at in a pass if a packet came for it, its deadline has passed, or its page shows something new
 //! ([`Socket::has_work`], three loads for an idle one).
@@ -15,7 +16,7 @@ use abi::{
 };
 use alloc::vec::Vec;
 use smoltcp::{
-    iface::SocketSet,
+    socket::Socket as Any,
     wire::{IpEndpoint, IpListenEndpoint},
 };
 
@@ -30,7 +31,10 @@ use crate::{
 
 pub mod datagram;
 pub mod listener;
+pub mod set;
 pub mod tcp;
+
+use set::Sockets;
 
 /// What a socket is.
 pub enum Protocol {
@@ -70,7 +74,7 @@ pub struct Socket<M> {
     /// The shared page, until the application has closed the socket and all that it wrote was taken.
     pub page: Option<SocketPage<M>>,
     /// The smoltcp sockets: one, or a listener's.
-    pub set: SocketSet<'static>,
+    pub set: Sockets<M>,
     /// What it is.
     pub protocol: Protocol,
     /// The local end, as far as chosen.
@@ -94,13 +98,7 @@ const LINGER: i64 = 60_000_000;
 
 impl<M: SharedMemory> Socket<M> {
     /// A socket for `owner`, not yet anywhere.
-    pub fn new(
-        owner: u32,
-        thread: u32,
-        page: SocketPage<M>,
-        set: SocketSet<'static>,
-        protocol: Protocol,
-    ) -> Self {
+    pub fn new(owner: u32, thread: u32, page: SocketPage<M>, set: Sockets<M>, protocol: Protocol) -> Self {
         Self {
             owner,
             thread,
@@ -192,13 +190,11 @@ impl<M: SharedMemory> Socket<M> {
 
     /// Ends it at once; a connection by RST.
     pub fn abort(&mut self) {
-        for (_, socket) in self.set.iter_mut() {
-            match socket {
-                smoltcp::socket::Socket::Tcp(tcp) => tcp.abort(),
-                smoltcp::socket::Socket::Udp(udp) => udp.close(),
-                _ => {}
-            }
-        }
+        self.set.for_each(|socket| match socket {
+            Any::Tcp(tcp) => tcp.abort(),
+            Any::Udp(udp) => udp.close(),
+            _ => {}
+        });
         if let Protocol::Tcp(connection) = &mut self.protocol {
             connection.abort();
         }
@@ -233,12 +229,14 @@ impl<M: SharedMemory> Socket<M> {
         }
     }
 
-    fn has_unread(&self) -> bool {
-        let waits_in_stack = self.set.iter().any(|(_, socket)| match socket {
-            smoltcp::socket::Socket::Tcp(tcp) => tcp.recv_queue() != 0,
-            _ => false,
-        });
-        waits_in_stack || self.page.as_ref().is_some_and(SocketPage::has_unread)
+    /// Whether the application leaves something unread, or has ruined the position that says so.
+    fn has_unread(&mut self) -> bool {
+        let (Protocol::Tcp(connection), Some(page)) = (&self.protocol, &mut self.page) else { return false };
+        let Ok(consumed) = page.take_consumed() else { return true };
+        self.set.tcp(connection.handle(), |tcp| {
+            tcp::free_room(tcp, consumed);
+            tcp.recv_queue() != 0
+        })
     }
 }
 

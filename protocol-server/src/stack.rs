@@ -13,6 +13,7 @@ use smoltcp::{
 
 use crate::{
     demux::{Demux, NO_SLOT, Slot},
+    fragments::Fragments,
     frame::{Class, classify},
     link::{Link, RxFrame},
     phy::Phy,
@@ -48,6 +49,7 @@ pub struct Stack<L: Link> {
     pub now: Instant,
     /// Frames handed to the link since the start.
     pub sent: u64,
+    fragments: Fragments,
     next_port: u16,
 }
 
@@ -58,7 +60,8 @@ impl<L: Link> Stack<L> {
         let mut config = Config::new(HardwareAddress::Ethernet(EthernetAddress(mac)));
         config.random_seed = seed;
         let mut sent = 0;
-        let mut phy = Phy { link: &mut link, frame: None, sent: &mut sent };
+        let mut fragments = Fragments::default();
+        let mut phy = Phy { link: &mut link, frame: None, sent: &mut sent, fragments: &mut fragments };
         let mut interface = Box::new(Interface::new(config, &mut phy, now));
         interface.update_ip_addrs(|addresses| {
             let _ = addresses.push(IpCidr::Ipv6(Ipv6Cidr::new(link_local(mac), 64))); // room for 4
@@ -66,7 +69,7 @@ impl<L: Link> Stack<L> {
         let spread = u16::MAX - EPHEMERAL_MIN;
         let next_port = EPHEMERAL_MIN + (seed >> 32) as u16 % spread;
         let nobody = SocketSet::new(Vec::new());
-        Self { interface, link, demux: Demux::new(), nobody, now, sent, next_port }
+        Self { interface, link, demux: Demux::new(), nobody, now, sent, fragments, next_port }
     }
 
     /// smoltcp's interface, for what sockets need of it.
@@ -137,13 +140,23 @@ impl<L: Link> Stack<L> {
     /// Hands a frame to one set of sockets.
     #[inline]
     pub fn ingress(&mut self, frame: &[u8], set: &mut SocketSet<'_>) {
-        let mut phy = Phy { link: &mut self.link, frame: Some(frame), sent: &mut self.sent };
+        let mut phy = Phy {
+            link: &mut self.link,
+            frame: Some(frame),
+            sent: &mut self.sent,
+            fragments: &mut self.fragments,
+        };
         self.interface.poll_ingress_single(self.now, &mut phy, set);
     }
 
     /// Hands a frame to the stack, for no socket; an answer may be a fragmented one.
     pub fn ingress_alone(&mut self, frame: &[u8]) {
-        let mut phy = Phy { link: &mut self.link, frame: Some(frame), sent: &mut self.sent };
+        let mut phy = Phy {
+            link: &mut self.link,
+            frame: Some(frame),
+            sent: &mut self.sent,
+            fragments: &mut self.fragments,
+        };
         self.interface.poll_ingress_single(self.now, &mut phy, &mut self.nobody);
         self.send_fragments();
     }
@@ -153,7 +166,12 @@ impl<L: Link> Stack<L> {
     pub fn egress(&mut self, set: &mut SocketSet<'_>) -> bool {
         let before = self.sent;
         loop {
-            let mut phy = Phy { link: &mut self.link, frame: None, sent: &mut self.sent };
+            let mut phy = Phy {
+                link: &mut self.link,
+                frame: None,
+                sent: &mut self.sent,
+                fragments: &mut self.fragments,
+            };
             if self.interface.poll_egress(self.now, &mut phy, set) == PollResult::None {
                 break;
             }
@@ -165,7 +183,12 @@ impl<L: Link> Stack<L> {
     pub fn send_fragments(&mut self) {
         // With no sockets the only reason to be polled at once is the fragmenter. The bound is a link that takes no more.
         while self.link.ready() && self.interface.poll_at(self.now, &self.nobody).is_some() {
-            let mut phy = Phy { link: &mut self.link, frame: None, sent: &mut self.sent };
+            let mut phy = Phy {
+                link: &mut self.link,
+                frame: None,
+                sent: &mut self.sent,
+                fragments: &mut self.fragments,
+            };
             self.interface.poll_egress(self.now, &mut phy, &mut self.nobody);
         }
     }

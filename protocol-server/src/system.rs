@@ -16,6 +16,39 @@ pub unsafe trait SharedMemory {
     fn address(&self) -> NonNull<u8>;
     /// Its size in bytes.
     fn length(&self) -> usize;
+    /// Takes the right to it that an application is to have; 0 if it was taken before. One that nobody takes is given up with the memory.
+    fn take_right(&mut self) -> u32;
+}
+
+/// Memory that nobody but its owner can write: the right to it that applications get maps for reading only.
+///
+/// This is what allows a reference to its bytes, where other shared memory is reached by raw copies alone.
+pub struct Exclusive<M>(M);
+
+impl<M: SharedMemory> Exclusive<M> {
+    /// Makes the promise.
+    ///
+    /// # Safety
+    /// As long as `memory` is mapped nothing but this program can write it: all rights to it that are left, the one that
+    /// `take_right` gives among them, map for reading only.
+    pub const unsafe fn new(memory: M) -> Self {
+        Self(memory)
+    }
+
+    /// Where it is mapped.
+    pub fn address(&self) -> NonNull<u8> {
+        self.0.address()
+    }
+
+    /// Its size in bytes.
+    pub fn length(&self) -> usize {
+        self.0.length()
+    }
+
+    /// As [`SharedMemory::take_right`].
+    pub fn take_right(&mut self) -> u32 {
+        self.0.take_right()
+    }
 }
 
 /// The system around the server.
@@ -23,11 +56,17 @@ pub trait System {
     /// Its shared memory.
     type Memory: SharedMemory;
 
-    /// A new object of `length` zeroed bytes, mapped, and the name of the right to it.
+    /// A new object of `length` zeroed bytes, mapped.
     ///
     /// # Errors
     /// `NoResources`, as a rule.
-    fn shared_memory(&mut self, length: usize) -> Result<(Self::Memory, u32), Error>;
+    fn shared_memory(&mut self, length: usize) -> Result<Self::Memory, Error>;
+
+    /// A new object of `length` zeroed bytes, mapped, whose right maps for reading only.
+    ///
+    /// # Errors
+    /// `NoResources`, as a rule.
+    fn exclusive_memory(&mut self, length: usize) -> Result<Exclusive<Self::Memory>, Error>;
 
     /// A new right to the object behind `name` that maps for reading only.
     ///

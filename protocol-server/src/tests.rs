@@ -26,11 +26,12 @@ use smoltcp::{
 use crate::{
     link::wire::{Faults, Wire},
     server::Server,
-    system::{SharedMemory, System},
+    system::{Exclusive, SharedMemory, System},
 };
 
 mod datagrams;
 mod hostile;
+mod ring;
 mod tcp;
 
 /// Memory that server and application share; freed when both have let go of it.
@@ -64,24 +65,47 @@ impl Shared {
     }
 }
 
-/// The server's mapping.
-struct Mapping(Rc<Shared>);
+/// The server's mapping, and the right to it while nobody has taken it.
+struct Mapping {
+    shared: Rc<Shared>,
+    right: u32,
+    host: Host,
+}
 
 // SAFETY: allocated until the last owner drops it, page aligned, and only its address is given out.
 unsafe impl SharedMemory for Mapping {
     fn address(&self) -> NonNull<u8> {
-        self.0.base
+        self.shared.base
     }
 
     fn length(&self) -> usize {
-        self.0.length
+        self.shared.length
     }
+
+    fn take_right(&mut self) -> u32 {
+        core::mem::take(&mut self.right)
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        if self.right != 0 {
+            self.host.clone().release(self.right);
+        }
+    }
+}
+
+/// What a right to memory denotes.
+struct Object {
+    shared: Rc<Shared>,
+    /// It maps for reading only.
+    read_only: bool,
 }
 
 /// A system that keeps a record.
 #[derive(Default)]
 struct Record {
-    objects: Vec<Option<Rc<Shared>>>,
+    objects: Vec<Option<Object>>,
     resumed: Vec<u32>,
     released: Vec<u32>,
     watched: Vec<u32>,
@@ -95,11 +119,13 @@ const OBJECT: u32 = 1000;
 impl System for Host {
     type Memory = Mapping;
 
-    fn shared_memory(&mut self, length: usize) -> Result<(Mapping, u32), Error> {
-        let shared = Shared::new(length);
-        let mut record = self.0.borrow_mut();
-        record.objects.push(Some(shared.clone()));
-        Ok((Mapping(shared), OBJECT + record.objects.len() as u32 - 1))
+    fn shared_memory(&mut self, length: usize) -> Result<Mapping, Error> {
+        Ok(self.object(length, false))
+    }
+
+    fn exclusive_memory(&mut self, length: usize) -> Result<Exclusive<Mapping>, Error> {
+        // SAFETY: the application of these tests only reads memory that it got by a right that is marked so.
+        Ok(unsafe { Exclusive::new(self.object(length, true)) })
     }
 
     fn read_only(&mut self, name: u32) -> Result<u32, Error> {
@@ -116,7 +142,27 @@ impl System for Host {
     }
 
     fn release(&mut self, name: u32) {
-        self.0.borrow_mut().released.push(name);
+        let mut record = self.0.borrow_mut();
+        record.released.push(name);
+        if let Some(object) = name.checked_sub(OBJECT).and_then(|at| record.objects.get_mut(at as usize)) {
+            *object = None;
+        }
+    }
+}
+
+impl Host {
+    fn object(&self, length: usize, read_only: bool) -> Mapping {
+        let shared = Shared::new(length);
+        let objects = &mut self.0.borrow_mut().objects;
+        objects.push(Some(Object { shared: shared.clone(), read_only }));
+        Mapping { shared, right: OBJECT + objects.len() as u32 - 1, host: self.clone() }
+    }
+
+    /// The memory that a right denotes, which is the caller's now, and whether it maps for reading only.
+    fn map(&self, right: u32) -> (Rc<Shared>, bool) {
+        let place = (right - OBJECT) as usize;
+        let object = self.0.borrow_mut().objects[place].take().expect("a right that nobody has taken");
+        (object.shared, object.read_only)
     }
 }
 
@@ -218,6 +264,8 @@ struct App {
     number: u32,
     task: u32,
     memory: Rc<Shared>,
+    /// The receive ring, if it is apart.
+    ring: Option<Rc<Shared>>,
     rx: Consumer<'static>,
     tx: Producer<'static>,
 }
@@ -231,21 +279,31 @@ impl App {
     }
 
     fn from_reply(node: &Node, task: u32, reply: &Message) -> Self {
-        let place = (reply.carried - OBJECT) as usize;
-        let memory = node.host.0.borrow_mut().objects[place].take().expect("a right that nobody has taken");
+        let (memory, read_only) = node.host.map(reply.carried);
+        assert!(!read_only);
         assert_eq!(reply.word(2), Some(memory.length as u32));
+        let ring = (reply.reply != 0).then(|| {
+            let (ring, read_only) = node.host.map(reply.reply);
+            assert!(read_only, "the application must not be able to write where smoltcp does");
+            ring
+        });
+        assert_eq!(reply.word(3), Some(ring.as_ref().map_or(0, |ring| ring.length as u32)));
         let (rx_bytes, tx_bytes) =
             (memory.word(Page::RX_BYTES_AT).load(SeqCst), memory.word(Page::TX_BYTES_AT).load(SeqCst));
-        // SAFETY: the memory stays until the `App`, which has both ends, drops it; offsets are those of the page.
+        let here = if ring.is_some() { 0 } else { rx_bytes as usize };
+        assert_eq!(memory.length, Page::bytes(here, tx_bytes as usize));
+        // SAFETY: the memory stays until the `App`, which has both ends, drops it; offsets are those of the page. The consumer reads
+        // by assembly, of which the compiler knows nothing: as far as it goes this is another program.
         let (rx, tx) = unsafe {
             let control = |at: usize| -> &'static Control { memory.base.byte_add(at).cast().as_ref() };
             let data = memory.base.as_ptr().add(Page::RINGS_AT);
+            let rx_data = ring.as_ref().map_or(data, |ring| ring.base.as_ptr());
             (
-                Consumer::new(control(Page::RX_RING_AT), data, rx_bytes),
-                Producer::new(control(Page::TX_RING_AT), data.add(rx_bytes as usize), tx_bytes),
+                Consumer::new(control(Page::RX_RING_AT), rx_data, rx_bytes),
+                Producer::new(control(Page::TX_RING_AT), data.add(here), tx_bytes),
             )
         };
-        Self { number: reply.word(1).expect("a number"), task, memory, rx, tx }
+        Self { number: reply.word(1).expect("a number"), task, memory, ring, rx, tx }
     }
 
     fn tcp(node: &mut Node, task: u32) -> Self {
@@ -290,6 +348,16 @@ impl App {
 
     fn read(&mut self, bytes: &mut [u8]) -> usize {
         self.rx.read(bytes).expect("an honest server")
+    }
+
+    /// How much of the receive ring it has been given.
+    fn published(&self) -> u32 {
+        self.memory.word(Page::RX_RING_AT).load(SeqCst)
+    }
+
+    /// Stores a position in the receive ring, honest or not.
+    fn set_head(&self, position: u32) {
+        self.memory.word(Page::RX_RING_AT + 64).store(position, SeqCst);
     }
 
     /// Declares that its thread waits.

@@ -3,12 +3,16 @@
 //!
 //! Only 32-bit loads, stores and fences are used: no exchange, no compare-and-swap. And no `SeqCst` access,
 //! only `SeqCst` fences, whose meaning C11, x86 and loom agree on.
+//!
+//! With `--cfg shmqueue_inject` a test is asked before each access, and can run the other side there, lie about
+//! what a load returns, or let this side die.
 
 #[cfg(not(loom))]
-pub use core::{
-    hint::spin_loop,
-    sync::atomic::{AtomicU32, Ordering, fence},
-};
+pub use core::sync::atomic::{Ordering, fence};
+#[cfg(not(any(loom, shmqueue_inject)))]
+pub use core::{hint::spin_loop, sync::atomic::AtomicU32};
+#[cfg(all(shmqueue_inject, not(loom)))]
+pub use injected::{AtomicU32, spin_loop};
 #[cfg(loom)]
 pub use loom::{
     hint::spin_loop,
@@ -36,6 +40,9 @@ pub fn store_fence() {
 pub fn full_fence() {
     fence(Ordering::SeqCst);
 }
+
+#[cfg(all(shmqueue_inject, not(loom)))]
+pub mod injected;
 
 /// Loom's atomic, with more places to switch threads.
 ///

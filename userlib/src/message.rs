@@ -21,14 +21,15 @@ use crate::{
 #[derive(Debug)]
 pub struct Outgoing {
     message: Message,
-    moved: Option<Right>,
+    /// What moves: the carried right, the reply right.
+    moved: [Option<Right>; 2],
 }
 
 impl Outgoing {
     /// An empty message.
     #[must_use]
     pub const fn new(id: u32) -> Self {
-        Self { message: Message::new(0, id), moved: None }
+        Self { message: Message::new(0, id), moved: [None, None] }
     }
 
     /// A message whose body is these words.
@@ -83,7 +84,7 @@ impl Outgoing {
     pub fn carry_move(mut self, right: Right) -> Self {
         self.message.carried = right.name();
         self.message.carried_disposition = Disposition::Move.raw();
-        self.moved = Some(right);
+        self.moved[0] = Some(right);
         self
     }
 
@@ -92,6 +93,15 @@ impl Outgoing {
     pub fn reply_once_to(mut self, port: &ReceiveRight) -> Self {
         self.message.reply = port.name();
         self.message.reply_disposition = Disposition::MakeSendOnce.raw();
+        self
+    }
+
+    /// As the reply right the receiver gets this one, and we have it no more.
+    #[must_use]
+    pub fn reply_move(mut self, right: Right) -> Self {
+        self.message.reply = right.name();
+        self.message.reply_disposition = Disposition::Move.raw();
+        self.moved[1] = Some(right);
         self
     }
 
@@ -130,7 +140,7 @@ impl Outgoing {
         let address = (&raw const self.message) as u64;
         // SAFETY: the kernel reads one message there, which we have borrowed.
         unsafe { raw::call(Syscall::MessageSend, [address, limit_ns(limit)]) }?;
-        if let Some(right) = self.moved.take() {
+        for right in self.moved.iter_mut().filter_map(Option::take) {
             let _ = right.into_name(); // the receiver's now
         }
         Ok(())

@@ -141,7 +141,8 @@ fn artifacts(build: &mut Command) -> Result<Vec<serde_json::Value>> {
     Ok(lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 
-fn executables(build: &mut Command) -> Result<BTreeMap<String, PathBuf>> {
+/// Builds and gives the programs by name.
+pub fn executables(build: &mut Command) -> Result<BTreeMap<String, PathBuf>> {
     let mut found = BTreeMap::new();
     for artifact in artifacts(build)? {
         if let Some(path) = artifact["executable"].as_str().map(PathBuf::from)

@@ -31,6 +31,14 @@ pub enum Command {
     Bench(BenchArgs),
     /// The model checks of the shared-memory protocols
     Loom(LoomArgs),
+    /// The tests on one processor: an interrupt at every access, a peer that lies, a server that dies
+    Inject,
+    /// The SPIN models of the shared-memory protocols
+    Spin(SpinArgs),
+    /// Break the code in every way that the checks must see
+    Mutants(MutantsArgs),
+    /// The queues beside those of other crates: times and instructions
+    QueueBench(QueueBenchArgs),
     /// The tests in QEMU alone
     QemuTest(QemuTestArgs),
     /// Install the tools that are missing
@@ -170,6 +178,45 @@ pub struct LoomArgs {
     /// The long bounds: more packets, more preemptions
     #[arg(long)]
     pub long: bool,
+}
+
+/// Options of `spin`.
+#[derive(Debug, Args)]
+pub struct SpinArgs {
+    /// Only the models and variants whose name contains this, or one of these, separated by commas
+    #[arg(long, value_name = "NAME")]
+    pub only: Option<String>,
+}
+
+/// Options of `mutants`.
+#[derive(Debug, Args)]
+pub struct MutantsArgs {
+    /// Only the mutations whose name contains this, or one of these, separated by commas
+    #[arg(long, value_name = "NAME")]
+    pub only: Option<String>,
+    /// Print the names and end
+    #[arg(long)]
+    pub list: bool,
+    /// Write the table to this file too
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// How many mutations are tried at a time
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=64))]
+    pub jobs: u64,
+}
+
+/// Options of `queue-bench`.
+#[derive(Debug, Args)]
+pub struct QueueBenchArgs {
+    /// Count instructions too, by valgrind's callgrind
+    #[arg(long)]
+    pub insns: bool,
+    /// Write the figures to this file too
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// One short round: for a look, not for a claim
+    #[arg(long)]
+    pub quick: bool,
 }
 
 /// Options of `qemu-test`.

@@ -21,8 +21,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("microkernel", &["abi", "shmqueue", "mbuf", "netdev-driver", "memfuncs"]),
     ("userlib", &["abi", "shmqueue", "mbuf"]),
     ("protocol-server", &["userlib", "abi", "shmqueue", "mbuf", "memfuncs"]),
-    ("apps", &["userlib", "pattern", "memfuncs"]),
+    // `abi` for its numbers: `badcalls` makes every system call by hand, and the shell and init speak the name service.
+    ("apps", &["userlib", "abi", "pattern", "memfuncs"]),
     ("loom-tests", &["shmqueue", "mbuf"]),
+    ("queue-bench", &["shmqueue"]),
     ("insn-counter", &["abi"]),
     ("xtask", &["abi", "pattern", "insn-counter"]),
 ];

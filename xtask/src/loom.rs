@@ -22,3 +22,14 @@ pub fn loom(long: bool) -> Result<()> {
         .context("cannot start cargo")?;
     if status.success() { Ok(()) } else { failed("a model check failed; see above") }
 }
+
+/// `cargo xtask inject`: the tests that run one side at every access of the other, on one processor.
+pub fn inject() -> Result<()> {
+    let status = build::cargo()
+        .args(["test", "--quiet", "--release", "-p", "loom-tests"])
+        .env("RUSTFLAGS", "--cfg shmqueue_inject")
+        .env("CARGO_TARGET_DIR", build::root().join("target").join("inject"))
+        .status()
+        .context("cannot start cargo")?;
+    if status.success() { Ok(()) } else { failed("a test by injection failed; see above") }
+}

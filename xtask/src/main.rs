@@ -1,6 +1,6 @@
 //! `cargo xtask`: every command that a person types to build, boot, test and measure Oriel.
 //!
-//! `cli` says what can be asked for; each command is a module (`run`, `boot`, `bench`, `test`, `loom`, `qemu_test`, `setup`).
+//! `cli` says what can be asked for; each command is a module (`run`, `boot`, `bench`, `test`, `loom`, `spin`, `mutants`, `queue_bench`, `qemu_test`, `setup`).
 //! Below them: `session` prepares (tools, images, namespace, link), `machine` writes every QEMU command line, `vm` is one that
 //! runs, `console` talks to it, `cells` measures one transfer against `traffic` (built in) or `peers` (other people's).
 
@@ -16,15 +16,18 @@ mod error;
 mod layers;
 mod loom;
 mod machine;
+mod mutants;
 mod network;
 mod peers;
 mod qemu_test;
+mod queue_bench;
 mod relay;
 mod report;
 mod results;
 mod run;
 mod session;
 mod setup;
+mod spin;
 mod sys;
 mod test;
 mod traffic;
@@ -43,6 +46,10 @@ fn main() -> ExitCode {
         Command::Test(args) => test::test(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Loom(args) => loom::loom(args.long),
+        Command::Inject => loom::inject(),
+        Command::Spin(args) => spin::spin(&args),
+        Command::Mutants(args) => mutants::mutants(&args),
+        Command::QueueBench(args) => queue_bench::queue_bench(&args),
         Command::QemuTest(args) => qemu_test::qemu_test(&args),
         Command::Setup => setup::ensure(setup::ALL),
     };

@@ -28,6 +28,11 @@ pub const NUTTCP: Tool = Tool { program: "nuttcp", package: "nuttcp" };
 pub const IPERF: Tool = Tool { program: "iperf", package: "iperf" };
 /// The linker driver that rustc calls.
 pub const CC: Tool = Tool { program: "cc", package: "gcc" };
+/// Explores the models beside `shmqueue`. Only `cargo xtask spin` needs it.
+pub const SPIN: Tool = Tool { program: "spin", package: "spin" };
+
+/// Counts instructions on the host. Only `cargo xtask queue-bench --insns` needs it.
+pub const VALGRIND: Tool = Tool { program: "valgrind", package: "valgrind" };
 
 /// Everything that any command needs.
 pub const ALL: &[Tool] = &[QEMU, IP, TC, UNSHARE, NUTTCP, IPERF, CC];

@@ -170,3 +170,10 @@ pub fn send_interrupt(process: &std::process::Child) -> io::Result<()> {
         _ => Err(io::Error::last_os_error()),
     }
 }
+
+/// Ends a child that leads a process group of its own, and all that it has started.
+pub fn kill_group(leader: &std::process::Child) {
+    // SAFETY: has no preconditions; the child isn't reaped yet, so the number is its own. That it has ended by itself
+    // is no failure.
+    unsafe { libc::kill(-leader.id().cast_signed(), libc::SIGKILL) };
+}

@@ -9,7 +9,7 @@ fn run(frame: &[u8]) -> Result<Family, Drop> {
     cluster[..frame.len()].copy_from_slice(frame);
     let asked = core::cell::Cell::new(0u32);
     classify(frame.len() as u32, |i| {
-        assert!(i < WORDS && 8 * i < frame.len(), "word {i} of {}", frame.len());
+        assert!(i < WORDS && (i == 1 || 8 * i < frame.len()), "word {i} of {}", frame.len());
         assert!(asked.get() & 1 << i == 0, "a word is loaded once");
         asked.set(asked.get() | 1 << i);
         u64::from_le_bytes(cluster[8 * i..8 * i + 8].try_into().unwrap())

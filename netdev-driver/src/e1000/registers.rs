@@ -64,11 +64,12 @@ pub const RAH_VALID: u32 = 1 << 31;
 /// One past the last register that is used.
 pub const END: u32 = 0x5408;
 
-/// In the second word of a receive descriptor: the length is at bit 0, the status at 32, the errors at 40.
-pub const RXD_DONE: u64 = 1 << 32;
-pub const RXD_EOP: u64 = 1 << 33;
+/// In the upper half of the second word of a receive descriptor: the status is at bit 0, the errors at 8. (The length is at bit 0 of the
+/// lower half.)
+pub const RXD_DONE: u32 = 1 << 0;
+pub const RXD_EOP: u32 = 1 << 1;
 /// CRC or alignment, symbol, sequence, carrier extension, data. Those of the checksums are not among them: they are the server's to judge.
-pub const RXD_ERRORS: u64 = (1 | 1 << 1 | 1 << 2 | 1 << 4 | 1 << 7) << 40;
+pub const RXD_ERRORS: u32 = (1 | 1 << 1 | 1 << 2 | 1 << 4 | 1 << 7) << 8;
 
 /// In the second word of a transmit descriptor: the length is at bit 0.
 const TXD_DTYP_DATA: u64 = 1 << 20;

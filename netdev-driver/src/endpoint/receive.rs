@@ -14,16 +14,14 @@ use crate::{
 /// The receive ring is refilled when so many buffers are missing: one register write and one lock for all of them.
 const REFILL_AT: u32 = 32;
 
-/// What the frames of a burst come to; added to the counters at its end.
-#[derive(Default)]
-struct Burst {
-    frames: u64,
-    bytes: u64,
-    /// The family of the run, and its length.
-    family: usize,
-    run: usize,
-    /// A bit for each queue that got something.
-    touched: u32,
+/// Why a buffer from the receive ring does not go on.
+enum Refusal {
+    /// The device never had it.
+    Bogus,
+    /// It is a part of a frame that is dropped when its end comes.
+    Fragment,
+    /// The frame is dropped.
+    Dropped(Counter),
 }
 
 impl Open<'_> {
@@ -35,137 +33,118 @@ impl Open<'_> {
         ledger: &mut Ledger,
         counts: &mut Counts,
     ) -> Result<bool, PeerMisbehaviour> {
-        let mut burst = Burst::default();
-        let outcome = self.receive_batches(nic, ledger, counts, &mut burst);
-        counts.add(Counter::FramesIn, burst.frames);
-        counts.add(Counter::BytesIn, burst.bytes);
-        outcome?;
-        Ok(burst.touched != 0 && self.wake(burst.touched, counts))
-    }
-
-    #[inline(always)]
-    fn receive_batches<N: Nic>(
-        &mut self,
-        nic: &mut N,
-        ledger: &mut Ledger,
-        counts: &mut Counts,
-        burst: &mut Burst,
-    ) -> Result<(), PeerMisbehaviour> {
+        // A bit for each queue that got something.
+        let mut touched = 0;
         for _ in 0..BUDGET / BATCH as u32 {
-            let mut taken = 0;
-            while taken < BATCH
-                && let Some(done) = nic.rx_poll()
-            {
-                taken += 1;
-                self.receive_one(nic, ledger, counts, burst, done)?;
-            }
-            self.flush_run(nic, ledger, counts, burst)?;
+            let taken = self.receive_batch(nic, ledger, counts, &mut touched)?;
             if nic.rx_posted() + REFILL_AT <= self.rx_target {
                 self.refill(nic, ledger, REFILL_AT)?;
             }
             nic.rx_commit();
             if taken < BATCH && !nic.rx_rearm() {
-                return Ok(());
+                return Ok(touched != 0 && self.wake(touched, counts));
             }
         }
         self.again |= !nic.rx_spent();
-        Ok(())
+        Ok(touched != 0 && self.wake(touched, counts))
     }
 
-    /// One frame: into the run of its family, or its buffer back into the ring.
+    /// Takes a batch off the ring and puts it on the queues, run by run of one family; how many buffers there were.
     #[inline(always)]
-    fn receive_one<N: Nic>(
+    fn receive_batch<N: Nic>(
         &mut self,
         nic: &mut N,
         ledger: &mut Ledger,
         counts: &mut Counts,
-        burst: &mut Burst,
-        done: RxDone,
-    ) -> Result<(), PeerMisbehaviour> {
-        let Some(cluster) = ledger.deliver(done.token) else {
-            // The drivers hand out what they were given, and nothing leaves the ring but here.
-            counts.add(Counter::BogusCompletions, 1);
-            return Ok(());
-        };
-        if !matches!(done.status, RxStatus::Good | RxStatus::ChecksumGood) {
-            self.refuse_status(nic, ledger, counts, burst, done);
-            return Ok(());
+        touched: &mut u32,
+    ) -> Result<usize, PeerMisbehaviour> {
+        let (mut taken, mut bytes) = (0, 0);
+        let (mut run, mut run_family) = (0, Family::Ipv4);
+        // The ring lends its buffers only while it has enough of them: it must not run dry for want of free ones.
+        let mut lendable = nic.rx_posted().saturating_sub(self.rx_low_water);
+        let mut outcome = Ok(());
+        while taken < BATCH
+            && let Some(done) = nic.rx_poll()
+        {
+            taken += 1;
+            match self.look(ledger, done, &mut lendable) {
+                Ok((item, family)) => {
+                    bytes += u64::from(done.len);
+                    if family != run_family {
+                        outcome = self.flush_run(nic, ledger, counts, touched, run, run_family);
+                        if outcome.is_err() {
+                            counts.add(Counter::FramesIn, 1);
+                            counts.add(Counter::DropNoWindow, 1);
+                            run = 0;
+                            break;
+                        }
+                        (run, run_family) = (0, family);
+                    }
+                    self.run[run % BATCH] = item;
+                    run += 1;
+                }
+                Err(refusal) => self.refuse(nic, ledger, counts, done, &refusal),
+            }
         }
-        burst.frames += 1;
-        burst.bytes += u64::from(done.len);
-        let named = Item::new(done.token).and_then(|item| Some((item, self.mapped.view().mbuf(item)?)));
-        let (Some(frame), Some((item, mbuf))) = (self.mapped.frame(cluster), named) else {
-            self.refuse(nic, ledger, counts, done.token, Counter::DropDeviceError);
-            return Ok(());
+        counts.add(Counter::BytesIn, bytes);
+        outcome?;
+        self.flush_run(nic, ledger, counts, touched, run, run_family)?;
+        Ok(taken)
+    }
+
+    /// One buffer from the ring: whose the frame in it is, or why there is none.
+    #[inline(always)]
+    fn look(&self, ledger: &mut Ledger, done: RxDone, lendable: &mut u32) -> Result<(Item, Family), Refusal> {
+        // The drivers hand out what they were given, and nothing leaves the ring but here: both always succeed.
+        let (located, mbuf) =
+            Item::new(done.token).and_then(|item| self.mapped.view().find(item)).ok_or(Refusal::Bogus)?;
+        let index = ledger.deliver(located).ok_or(Refusal::Bogus)?;
+        let (cluster, frame) = self.mapped.frame(index).ok_or(Refusal::Dropped(Counter::DropDeviceError))?;
+        let whole = Flags::PACKET.with(Flags::EXTERNAL);
+        let checked = match done.status {
+            RxStatus::Good => whole,
+            RxStatus::ChecksumGood => whole.with(Flags::DATA_CHECKSUM_GOOD).with(Flags::IP_CHECKSUM_GOOD),
+            status => return Err(trouble(status)),
         };
         let family = match demux::classify(done.len, |index| frame.word(index)) {
             Ok(family) => family,
-            Err(drop) => {
-                self.refuse(nic, ledger, counts, done.token, cause(drop));
-                return Ok(());
-            }
+            Err(drop) => return Err(Refusal::Dropped(cause(drop))),
         };
-        // The ring lends its buffers only while it has enough of them: it must not run dry for want of free ones.
-        if nic.rx_posted() < self.rx_low_water {
-            self.refuse(nic, ledger, counts, done.token, Counter::DropNoBuffer);
-            return Ok(());
+        if *lendable == 0 {
+            return Err(Refusal::Dropped(Counter::DropNoBuffer));
         }
-        let whole = Flags::PACKET.with(Flags::EXTERNAL);
-        let flags = match (done.status, family) {
-            (RxStatus::ChecksumGood, _) => {
-                whole.with(Flags::DATA_CHECKSUM_GOOD).with(Flags::IP_CHECKSUM_GOOD)
-            }
-            (_, Family::Ipv4) => whole.with(Flags::IP_CHECKSUM_GOOD),
-            _ => whole,
+        *lendable -= 1;
+        let flags = match family {
+            Family::Ipv4 => checked.with(Flags::IP_CHECKSUM_GOOD),
+            _ => checked,
         };
         mbuf.set_packet(cluster, done.len, flags);
-        if burst.family != family as usize || burst.run == BATCH {
-            if let Err(misbehaviour) = self.flush_run(nic, ledger, counts, burst) {
-                counts.add(Counter::DropNoWindow, 1);
-                return Err(misbehaviour);
-            }
-            burst.family = family as usize;
-        }
-        self.run[burst.run % BATCH] = item;
-        burst.run += 1;
-        Ok(())
+        Ok((located.item(), family))
     }
 
-    /// Drops a frame: its buffer goes back into the ring.
+    /// Counts what is no good frame; its buffer goes back into the ring.
     #[cold]
     fn refuse<N: Nic>(
         &self,
         nic: &mut N,
         ledger: &mut Ledger,
         counts: &mut Counts,
-        token: u32,
-        cause: Counter,
-    ) {
-        counts.add(cause, 1);
-        self.repost(nic, ledger, token);
-    }
-
-    /// Drops what the device says is no good frame.
-    #[cold]
-    fn refuse_status<N: Nic>(
-        &self,
-        nic: &mut N,
-        ledger: &mut Ledger,
-        counts: &mut Counts,
-        burst: &mut Burst,
         done: RxDone,
+        refusal: &Refusal,
     ) {
-        if done.status == RxStatus::Fragment {
-            self.repost(nic, ledger, done.token);
-            return;
+        match *refusal {
+            Refusal::Bogus => {
+                counts.add(Counter::BogusCompletions, 1);
+                return;
+            }
+            Refusal::Fragment => {}
+            Refusal::Dropped(cause) => {
+                counts.add(Counter::FramesIn, 1);
+                counts.add(Counter::BytesIn, u64::from(done.len));
+                counts.add(cause, 1);
+            }
         }
-        burst.frames += 1;
-        burst.bytes += u64::from(done.len);
-        let cause = match done.status {
-            RxStatus::Oversized => Counter::DropOversized,
-            _ => Counter::DropDeviceError,
-        };
-        self.refuse(nic, ledger, counts, done.token, cause);
+        self.repost(nic, ledger, done.token);
     }
 
     fn repost<N: Nic>(&self, nic: &mut N, ledger: &mut Ledger, token: u32) {
@@ -181,17 +160,19 @@ impl Open<'_> {
         nic: &mut N,
         ledger: &mut Ledger,
         counts: &mut Counts,
-        burst: &mut Burst,
+        touched: &mut u32,
+        length: usize,
+        family: Family,
     ) -> Result<(), PeerMisbehaviour> {
-        let run = &self.run[..burst.run.min(BATCH)];
-        if run.is_empty() {
+        if length == 0 {
             return Ok(());
         }
-        let (count, family) = (run.len() as u64, burst.family & 3);
-        burst.run = 0;
+        let run = &self.run[..length.min(BATCH)];
+        let (count, family) = (run.len() as u64, family as usize);
+        counts.add(Counter::FramesIn, count);
         match self.input[family].append_batch(run) {
             Ok(()) => {
-                burst.touched |= 1 << family;
+                *touched |= 1 << family;
                 const DELIVERED: [Counter; 4] = [
                     Counter::DeliveredArp,
                     Counter::DeliveredIpv4,
@@ -248,6 +229,16 @@ impl Open<'_> {
             nic.rx_post(mbuf.get(), mapped.phys(cluster.get()));
         })?;
         Ok(())
+    }
+}
+
+/// What the device says is no good frame.
+#[cold]
+const fn trouble(status: RxStatus) -> Refusal {
+    match status {
+        RxStatus::Fragment => Refusal::Fragment,
+        RxStatus::Oversized => Refusal::Dropped(Counter::DropOversized),
+        _ => Refusal::Dropped(Counter::DropDeviceError),
     }
 }
 

@@ -7,7 +7,7 @@ use abi::{
     device::offload,
     window::{CLUSTER_BYTES, MBUF_BYTES},
 };
-use mbuf::{Flags, INTERNAL_BYTES, InterruptSpace, Mbuf, View};
+use mbuf::{Flags, INTERNAL_BYTES, InterruptSpace, Located, Mbuf, View};
 use shmqueue::{Drained, EnqueueError, InProducer, Item, PeerMisbehaviour};
 
 use super::{BATCH, BUDGET, Counts, Open};
@@ -33,13 +33,6 @@ impl From<PeerMisbehaviour> for Refusal {
     fn from(misbehaviour: PeerMisbehaviour) -> Self {
         Self::Misbehaviour(misbehaviour)
     }
-}
-
-/// A frame, checked and claimed.
-struct Checked {
-    segments: usize,
-    bytes: u32,
-    checksum: Option<TxChecksum>,
 }
 
 impl Open<'_> {
@@ -88,21 +81,19 @@ impl Open<'_> {
         ledger: &mut Ledger,
         counts: &mut Counts,
     ) -> Result<(Drained, bool), PeerMisbehaviour> {
-        let mapped = self.mapped;
+        let mapped = &self.mapped;
         let (mut frames, mut bytes) = (0, 0);
         let mut misbehaviour = None;
         let (bad, mut bad_count) = (&mut self.unfreed, 0);
-        let mut segments = [Segment::default(); SEGMENTS_MAX];
         let reach = if nic.offload() & offload::TX_CHECKSUM != 0 { N::TX_CHECKSUM_REACH } else { 0 };
         let drained = self.out.drain(BUDGET, |item| {
             if !nic.tx_room(SEGMENTS_MAX) || bad_count == BATCH {
                 return ControlFlow::Break(());
             }
-            match check(&mapped, ledger, item, &mut segments, reach) {
-                Ok(frame) => {
+            match send(mapped, ledger, nic, item, reach) {
+                Ok(sent) => {
                     frames += 1;
-                    bytes += u64::from(frame.bytes);
-                    nic.tx_post(item.get(), &segments[..frame.segments.min(SEGMENTS_MAX)], frame.checksum);
+                    bytes += u64::from(sent);
                 }
                 Err(Refusal::Bad) => {
                     bad[bad_count % BATCH] = item;
@@ -224,55 +215,44 @@ impl Returns<'_, '_> {
     }
 }
 
-/// Checks a frame of the OUT queue and claims its buffers. Every shared word is loaded once.
+/// Checks a frame of the OUT queue, claims its buffers, and puts it into the transmit ring, where there is room. Every shared word is
+/// loaded once. Returns its bytes.
 ///
 /// After [`Refusal::Bad`] the frame is claimed as far as it was looked at, so that one release ends it.
 #[inline(always)]
-fn check(
+fn send<N: Nic>(
     mapped: &Mapped<'_>,
     ledger: &mut Ledger,
-    first: Item,
-    segments: &mut [Segment; SEGMENTS_MAX],
+    nic: &mut N,
+    item: Item,
     reach: u16,
-) -> Result<Checked, Refusal> {
-    let mbuf = mapped.view().mbuf(first).ok_or(PeerMisbehaviour::NotAnItem(first.get()))?;
-    let cluster = mbuf.cluster().map(Item::get);
-    ledger.send(first.get(), cluster)?;
-    let mut count = usize::from(extent(mapped, first, mbuf, cluster, &mut segments[0])?);
-    let mut bytes = segments[0].len;
-    if let Some(next) = mbuf.next() {
-        rest(mapped, ledger, first, next, segments, &mut count, &mut bytes)?;
+) -> Result<u32, Refusal> {
+    let (located, mbuf) = mapped.view().find(item).ok_or(PeerMisbehaviour::NotAnItem(item.get()))?;
+    let cluster = cluster(mapped, mbuf)?;
+    ledger.send(located, cluster)?;
+    let segment = extent(mapped, located, mbuf, cluster)?;
+    if let Some(second) = mbuf.next() {
+        return send_chain(mapped, ledger, nic, (located, mbuf), segment, second, reach);
     }
-    if !(ETHERNET_BYTES..=FRAME_BYTES_MAX).contains(&bytes) {
-        return Err(Refusal::Bad);
-    }
-    let flags = mbuf.flags();
-    if flags.has(Flags::IP_CHECKSUM_WANTED) {
-        return Err(Refusal::Bad); // no device here offers it
-    }
-    let mut checksum = None;
-    if flags.has(Flags::DATA_CHECKSUM_WANTED) {
-        let (start, offset) = mbuf.checksum();
-        let field = u32::from(start) + u32::from(offset);
-        if field + 2 > bytes || field > u32::from(reach) || u32::from(start) < ETHERNET_BYTES {
-            return Err(Refusal::Bad);
-        }
-        checksum = Some(TxChecksum { start, offset });
-    }
-    Ok(Checked { segments: count, bytes, checksum })
+    let checksum = request(mbuf, segment.len, reach)?;
+    nic.tx_post(item.get(), core::slice::from_ref(&segment), checksum);
+    Ok(segment.len)
 }
 
-/// The further mbufs of a chain: a cycle ends at a claim, a long chain at the bound.
+/// The same for a frame of more than one mbuf: a cycle ends at a claim, a long chain at the bound.
 #[cold]
-fn rest(
+fn send_chain<N: Nic>(
     mapped: &Mapped<'_>,
     ledger: &mut Ledger,
-    first: Item,
+    nic: &mut N,
+    (first, head): (Located, &Mbuf),
+    segment: Segment,
     second: Item,
-    segments: &mut [Segment; SEGMENTS_MAX],
-    count: &mut usize,
-    bytes: &mut u32,
-) -> Result<(), Refusal> {
+    reach: u16,
+) -> Result<u32, Refusal> {
+    let mut segments = [Segment::default(); SEGMENTS_MAX];
+    segments[0] = segment;
+    let (mut count, mut bytes) = (usize::from(segment.len != 0), segment.len);
     let (mut last, mut next) = (first, Some(second));
     let mut mbufs = 1;
     while let Some(item) = next {
@@ -280,37 +260,70 @@ fn rest(
             return Err(Refusal::Bad);
         }
         mbufs += 1;
-        let mbuf = mapped.view().mbuf(item).ok_or(PeerMisbehaviour::NotAnItem(item.get()))?;
-        let cluster = mbuf.cluster().map(Item::get);
-        ledger.send_rest(last.get(), item.get(), cluster)?;
-        let segment = &mut segments[*count % SEGMENTS_MAX];
-        if extent(mapped, item, mbuf, cluster, segment)? {
-            *bytes += segment.len;
-            *count += 1;
+        let (located, mbuf) = mapped.view().find(item).ok_or(PeerMisbehaviour::NotAnItem(item.get()))?;
+        let cluster = cluster(mapped, mbuf)?;
+        ledger.send_rest(last, located, cluster)?;
+        let segment = extent(mapped, located, mbuf, cluster)?;
+        if segment.len != 0 {
+            segments[count % SEGMENTS_MAX] = segment;
+            bytes += segment.len;
+            count += 1;
         }
-        (last, next) = (item, mbuf.next());
+        (last, next) = (located, mbuf.next());
     }
-    Ok(())
+    let checksum = request(head, bytes, reach)?;
+    nic.tx_post(first.item().get(), &segments[..count.min(SEGMENTS_MAX)], checksum);
+    Ok(bytes)
 }
 
-/// Where the data of an mbuf is, inside its own room or its cluster; `false` if there is none.
+/// Whether a frame of so many bytes can be sent, and which checksum the device is to fill in.
+#[inline(always)]
+fn request(head: &Mbuf, bytes: u32, reach: u16) -> Result<Option<TxChecksum>, Refusal> {
+    // One comparison for both ends: what is too short wraps to a large number.
+    if bytes.wrapping_sub(ETHERNET_BYTES) > FRAME_BYTES_MAX - ETHERNET_BYTES {
+        return Err(Refusal::Bad);
+    }
+    let flags = head.flags();
+    if flags.has(Flags::IP_CHECKSUM_WANTED) {
+        return Err(Refusal::Bad); // no device here offers it
+    }
+    if !flags.has(Flags::DATA_CHECKSUM_WANTED) {
+        return Ok(None);
+    }
+    let (start, offset) = head.checksum();
+    let field = u32::from(start) + u32::from(offset);
+    if field + 2 > bytes || field > u32::from(reach) || u32::from(start) < ETHERNET_BYTES {
+        return Err(Refusal::Bad);
+    }
+    Ok(Some(TxChecksum { start, offset }))
+}
+
+/// The cluster of an mbuf, if it has one.
+#[inline(always)]
+fn cluster(mapped: &Mapped<'_>, mbuf: &Mbuf) -> Result<Option<Located>, PeerMisbehaviour> {
+    let Some(item) = mbuf.cluster() else { return Ok(None) };
+    match mapped.view().geometry().locate_cluster(item) {
+        None => Err(PeerMisbehaviour::NotAnItem(item.get())),
+        located => Ok(located),
+    }
+}
+
+/// Where the data of an mbuf is, inside its own room or its cluster; it may be empty.
 #[inline(always)]
 fn extent(
     mapped: &Mapped<'_>,
-    item: Item,
+    located: Located,
     mbuf: &Mbuf,
-    cluster: Option<u32>,
-    segment: &mut Segment,
-) -> Result<bool, PeerMisbehaviour> {
+    cluster: Option<Located>,
+) -> Result<Segment, PeerMisbehaviour> {
     let (start, room) = match cluster {
-        Some(cluster) => (cluster, CLUSTER_BYTES),
-        None => (item.get() + (MBUF_BYTES - INTERNAL_BYTES), INTERNAL_BYTES),
+        Some(cluster) => (cluster.item().get(), CLUSTER_BYTES),
+        None => (located.item().get() + (MBUF_BYTES - INTERNAL_BYTES), INTERNAL_BYTES),
     };
     let (data, len) = (mbuf.data(), mbuf.len());
-    let into = data.wrapping_sub(start);
-    if into > room || len > room - into {
+    // What is before the start wraps to a large number; the sum of two 32-bit numbers does not wrap.
+    if u64::from(data.wrapping_sub(start)) + u64::from(len) > u64::from(room) {
         return Err(PeerMisbehaviour::Count(len));
     }
-    *segment = Segment { phys: mapped.phys(data), len };
-    Ok(len != 0)
+    Ok(Segment { phys: mapped.phys(data), len })
 }

@@ -4,6 +4,8 @@ extern crate std;
 use std::{boxed::Box, vec::Vec};
 
 use abi::window::Config;
+use mbuf::Geometry;
+use shmqueue::Item;
 
 const LAYOUT: Layout = match (Config { pools: 2, mbufs_per_pool: 32, clusters_per_pool: 16 }).layout() {
     Ok(layout) => layout,
@@ -24,8 +26,17 @@ fn cluster(n: u32) -> u32 {
     LAYOUT.clusters_at + 2048 * n
 }
 
-fn item(offset: u32) -> Item {
-    Item::new(offset).unwrap()
+/// The geometry of the same window: what it finds, the ledger is asked about.
+fn geometry() -> Geometry {
+    crate::geometry(&LAYOUT).unwrap()
+}
+
+fn m(n: u32) -> Located {
+    geometry().locate_mbuf(Item::new(mbuf(n)).unwrap()).unwrap()
+}
+
+fn c(n: u32) -> Located {
+    geometry().locate_cluster(Item::new(cluster(n)).unwrap()).unwrap()
 }
 
 fn audit(
@@ -40,34 +51,34 @@ fn audit(
 #[test]
 fn a_pair_goes_into_the_receive_ring_once_and_comes_out_once() {
     let mut ledger = ledger();
-    assert!(ledger.take(item(mbuf(3)), item(cluster(5))));
+    assert!(ledger.take(m(3), c(5)));
     assert_eq!(ledger.audit(), audit(1, 0, 1, 0));
-    assert!(!ledger.take(item(mbuf(3)), item(cluster(6))));
-    assert!(!ledger.take(item(mbuf(4)), item(cluster(5))));
-    assert_eq!(ledger.send(mbuf(4), Some(cluster(5))), Err(PeerMisbehaviour::Refused(cluster(5))));
-    assert_eq!(ledger.send(mbuf(3), None), Err(PeerMisbehaviour::Refused(mbuf(3))));
-    assert!(!ledger.release(mbuf(3)) && !ledger.give(item(mbuf(3)), Some(item(cluster(5)))));
+    assert!(!ledger.take(m(3), c(6)));
+    assert!(!ledger.take(m(4), c(5)));
+    assert_eq!(ledger.send(m(4), Some(c(5))), Err(PeerMisbehaviour::Refused(cluster(5))));
+    assert_eq!(ledger.send(m(3), None), Err(PeerMisbehaviour::Refused(mbuf(3))));
+    assert!(!ledger.release(mbuf(3)) && !ledger.give(m(3), Some(c(5))));
     assert_eq!(ledger.deliver_not(mbuf(3)), None);
-    assert_eq!((ledger.deliver(mbuf(3)), ledger.deliver(mbuf(3))), (Some(cluster(5)), None));
+    assert_eq!((ledger.deliver(m(3)), ledger.deliver(m(3))), (Some(5), None));
     assert_eq!(ledger.audit(), Audit::default());
     assert_eq!(ledger.deliver_not(mbuf(3)), Some(cluster(5)));
     assert_eq!(ledger.audit(), audit(1, 0, 1, 0));
-    assert_eq!((ledger.deliver(mbuf(3)), ledger.deliver(mbuf(3))), (Some(cluster(5)), None));
+    assert_eq!((ledger.deliver(m(3)), ledger.deliver(m(3))), (Some(5), None));
     assert_eq!(ledger.audit(), Audit::default());
 }
 
 #[test]
 fn a_frame_is_released_whole() {
     let mut ledger = ledger();
-    ledger.send(mbuf(0), Some(cluster(0))).unwrap();
-    ledger.send_rest(mbuf(0), mbuf(1), Some(cluster(0))).unwrap();
-    ledger.send_rest(mbuf(1), mbuf(63), None).unwrap();
+    ledger.send(m(0), Some(c(0))).unwrap();
+    ledger.send_rest(m(0), m(1), Some(c(0))).unwrap();
+    ledger.send_rest(m(1), m(63), None).unwrap();
     assert_eq!(ledger.audit(), audit(0, 3, 0, 1));
-    for bites in [mbuf(0), mbuf(1), mbuf(63)] {
-        assert_eq!(ledger.send_rest(mbuf(63), bites, None), Err(PeerMisbehaviour::Refused(bites)));
+    for bites in [0, 1, 63] {
+        assert_eq!(ledger.send_rest(m(63), m(bites), None), Err(PeerMisbehaviour::Refused(mbuf(bites))));
     }
     assert!(!ledger.release(mbuf(1)), "not the first");
-    assert!(!ledger.give(item(mbuf(0)), Some(item(cluster(0)))), "a chain is not simple");
+    assert!(!ledger.give(m(0), Some(c(0))), "a chain is not simple");
     assert!(ledger.release(mbuf(0)) && !ledger.release(mbuf(0)));
     assert_eq!(ledger.audit(), Audit::default());
 }
@@ -75,14 +86,14 @@ fn a_frame_is_released_whole() {
 #[test]
 fn a_shared_cluster_is_counted() {
     let mut ledger = ledger();
-    ledger.send(mbuf(0), Some(cluster(1))).unwrap();
-    ledger.send(mbuf(1), Some(cluster(1))).unwrap();
-    assert!(!ledger.take(item(mbuf(2)), item(cluster(1))));
-    assert!(!ledger.give(item(mbuf(0)), Some(item(cluster(1)))), "another frame still sends it");
+    ledger.send(m(0), Some(c(1))).unwrap();
+    ledger.send(m(1), Some(c(1))).unwrap();
+    assert!(!ledger.take(m(2), c(1)));
+    assert!(!ledger.give(m(0), Some(c(1))), "another frame still sends it");
     assert!(ledger.release(mbuf(0)));
-    assert!(!ledger.give(item(mbuf(1)), None), "it had a cluster");
-    assert!(!ledger.give(item(mbuf(1)), Some(item(cluster(2)))), "it had another cluster");
-    assert!(ledger.give(item(mbuf(1)), Some(item(cluster(1)))));
+    assert!(!ledger.give(m(1), None), "it had a cluster");
+    assert!(!ledger.give(m(1), Some(c(2))), "it had another cluster");
+    assert!(ledger.give(m(1), Some(c(1))));
     assert_eq!(ledger.audit(), Audit::default());
 }
 
@@ -92,26 +103,47 @@ fn what_is_no_buffer_is_refused() {
     let wrong =
         [1, 127, mbuf(0) - 128, mbuf(0) + 1, mbuf(64), cluster(0), cluster(32), u32::MAX, u32::MAX - 127];
     for offset in wrong {
-        assert_eq!(ledger.send(offset, None), Err(PeerMisbehaviour::NotAnItem(offset)));
-        assert_eq!((ledger.deliver(offset), ledger.deliver_not(offset)), (None, None));
-        assert!(!ledger.release(offset) && !ledger.give(item(offset), None));
-        assert!(!ledger.take(item(offset), item(cluster(0))));
+        assert_eq!(geometry().locate_mbuf(Item::new(offset).unwrap()), None);
+        assert_eq!(ledger.deliver_not(offset), None);
+        assert!(!ledger.release(offset));
     }
     for offset in [mbuf(0), cluster(0) + 8, cluster(32), u32::MAX] {
-        assert_eq!(ledger.send(mbuf(0), Some(offset)), Err(PeerMisbehaviour::NotAnItem(offset)));
-        assert!(!ledger.take(item(mbuf(0)), item(offset)));
+        assert_eq!(geometry().locate_cluster(Item::new(offset).unwrap()), None);
     }
     assert_eq!(ledger.audit(), Audit::default());
+}
+
+#[test]
+fn without_a_window_and_outside_of_it_everything_is_refused() {
+    let mut ledger = ledger();
+    let larger = Config { pools: 4, mbufs_per_pool: 32, clusters_per_pool: 16 }.layout().unwrap();
+    let larger = crate::geometry(&larger).unwrap();
+    let outside = [larger.mbuf_at(64).unwrap(), larger.mbuf_at(127).unwrap()];
+    let far = larger.locate_cluster(larger.cluster_at(32).unwrap()).unwrap();
+    let refuses = |ledger: &mut Ledger, mbuf: Located, cluster: Located| {
+        !ledger.take(mbuf, cluster)
+            && ledger.send(mbuf, Some(cluster)).is_err()
+            && !ledger.give(mbuf, Some(cluster))
+            && ledger.deliver(mbuf).is_none()
+    };
+    for item in outside {
+        let mbuf = larger.locate_mbuf(item).unwrap();
+        assert!(refuses(&mut ledger, mbuf, c(0)) && ledger.send(mbuf, None).is_err());
+    }
+    assert!(refuses(&mut ledger, m(0), far));
     ledger.close();
-    assert!(!ledger.take(item(mbuf(0)), item(cluster(0))), "no window");
+    assert!(refuses(&mut ledger, m(0), c(0)) && ledger.send(m(0), None).is_err());
+    assert_eq!(ledger.audit(), Audit::default());
+    ledger.open(&LAYOUT);
+    assert!(ledger.take(m(0), c(0)));
 }
 
 #[test]
 fn recovery_finds_everything() {
     let mut ledger = ledger();
     for n in 0..8 {
-        assert!(ledger.take(item(mbuf(2 * n)), item(cluster(n))));
-        ledger.send(mbuf(2 * n + 1), Some(cluster(16 + n))).unwrap();
+        assert!(ledger.take(m(2 * n), c(n)));
+        ledger.send(m(2 * n + 1), Some(c(16 + n))).unwrap();
     }
     let mut posted = Vec::new();
     ledger.each_posted(|mbuf, cluster| posted.push((mbuf, cluster)));

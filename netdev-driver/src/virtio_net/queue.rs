@@ -126,15 +126,15 @@ impl Queue {
     /// Writes a whole descriptor.
     #[inline(always)]
     pub fn set_descriptor(&mut self, at: u16, phys: u64, len: u32, flags: u16, next: u16) {
-        self.descriptors.set(2 * at as usize, phys);
-        self.set_rest(at, len, flags, next);
-    }
-
-    /// Writes a descriptor without its address.
-    #[inline(always)]
-    pub fn set_rest(&mut self, at: u16, len: u32, flags: u16, next: u16) {
+        self.set_address(at, phys);
         self.descriptors
             .set(2 * at as usize + 1, u64::from(len) | u64::from(flags) << 32 | u64::from(next) << 48);
+    }
+
+    /// Writes a descriptor's address; the rest of it stays.
+    #[inline(always)]
+    pub fn set_address(&mut self, at: u16, phys: u64) {
+        self.descriptors.set(2 * at as usize, phys);
     }
 
     /// Makes the chain at `head` available; the device learns of it by [`publish`](Self::publish).

@@ -14,8 +14,7 @@ use core::ptr::NonNull;
 use mbuf::{Flags, Geometry, INTERNAL_BYTES, Places, ProtocolSpace, View};
 use shmqueue::{DualQueue, InConsumer, Item, OutProducer, PeerMisbehaviour};
 
-use super::{Link, LinkAudit, LinkInfo, RxFrame};
-use crate::frame::ChecksumRequest;
+use super::{Built, Link, LinkAudit, LinkInfo, RxFrame};
 
 /// Starts the device when it is idle and the OUT queue is not.
 pub trait Doorbell {
@@ -190,6 +189,16 @@ impl<'w, D: Doorbell> WindowLink<'w, D> {
         self.refill()
     }
 
+    /// Takes a buffer back that was not sent after all.
+    #[cold]
+    fn keep(&mut self, item: Item) {
+        if self.space.view().mbuf(item).is_some_and(|mbuf| mbuf.cluster().is_some()) {
+            self.stash.push(item);
+        } else {
+            self.space.free_batch(&[item]);
+        }
+    }
+
     /// A buffer for a frame of `length` bytes, and the bytes themselves.
     #[inline]
     fn buffer(&mut self, length: usize) -> Option<(Item, u32, NonNull<u8>)> {
@@ -271,11 +280,7 @@ impl<'w, D: Doorbell> Link for WindowLink<'w, D> {
     }
 
     #[inline]
-    fn transmit<R>(
-        &mut self,
-        length: usize,
-        build: impl FnOnce(&mut [u8]) -> (R, Option<ChecksumRequest>),
-    ) -> R {
+    fn transmit<R>(&mut self, length: usize, build: impl FnOnce(&mut [u8]) -> (R, Built)) -> R {
         let Some((item, offset, data)) = self.buffer(length) else {
             self.no_buffer += 1;
             if self.scratch.len() < length {
@@ -286,7 +291,11 @@ impl<'w, D: Doorbell> Link for WindowLink<'w, D> {
         // SAFETY: `buffer` has checked that `length` bytes lie in one buffer, which was allocated just now: it is the server's, and
         // no other reference to it exists. It is on no queue yet.
         let bytes = unsafe { core::slice::from_raw_parts_mut(data.as_ptr(), length) };
-        let (result, checksum) = build(bytes);
+        let (result, built) = build(bytes);
+        let Built::Send(checksum) = built else {
+            self.keep(item);
+            return result;
+        };
         if let Some(mbuf) = self.space.view().mbuf(item) {
             let place =
                 if mbuf.cluster().is_some() { Flags::PACKET.with(Flags::EXTERNAL) } else { Flags::PACKET };

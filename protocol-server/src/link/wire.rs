@@ -5,8 +5,7 @@
 use alloc::{collections::VecDeque, rc::Rc, vec::Vec};
 use core::cell::RefCell;
 
-use super::{Link, LinkAudit, LinkInfo, RxFrame};
-use crate::frame::ChecksumRequest;
+use super::{Built, Link, LinkAudit, LinkInfo, RxFrame};
 
 /// What the wire does to frames: chances in 1000.
 #[derive(Clone, Copy, Debug, Default)]
@@ -145,15 +144,16 @@ impl Link for Wire {
         true
     }
 
-    fn transmit<R>(
-        &mut self,
-        length: usize,
-        build: impl FnOnce(&mut [u8]) -> (R, Option<ChecksumRequest>),
-    ) -> R {
+    fn transmit<R>(&mut self, length: usize, build: impl FnOnce(&mut [u8]) -> (R, Built)) -> R {
         let mut frame = alloc::vec![0xa5; length]; // what was in a buffer before
-        let (result, request) = build(&mut frame);
-        assert_eq!(request, None, "this wire has no offload");
-        self.outgoing.borrow_mut().carry(frame);
+        let (result, built) = build(&mut frame);
+        match built {
+            Built::Send(request) => {
+                assert_eq!(request, None, "this wire has no offload");
+                self.outgoing.borrow_mut().carry(frame);
+            }
+            Built::Keep => {}
+        }
         result
     }
 

@@ -3,8 +3,8 @@
 use abi::{
     Error,
     message::{Disposition, Message, NOTIFY_DEAD_NAME},
-    port::THREAD_SELF,
-    socket::{Endpoint, Kind, REPLY, Request, State, audit},
+    port::{NULL, THREAD_SELF},
+    socket::{Endpoint, Kind, Page, REPLY, Request, State, audit},
 };
 use alloc::boxed::Box;
 use smoltcp::wire::IpCidr;
@@ -17,7 +17,7 @@ use crate::{
     link::Link,
     page::SocketPage,
     socket::{Context, Protocol, Socket, datagram, tcp},
-    system::System,
+    system::{SharedMemory, System},
 };
 
 /// A reply while it is put together: body words from 1 on, and the rights.
@@ -50,6 +50,19 @@ impl Reply {
         self.message.carried = name;
         self.message.carried_disposition = Disposition::Move.raw();
         self
+    }
+
+    /// What `Open` and `Accept` say of a socket: its number, its memory, and its receive ring if that is apart. The last thing that is
+    /// done for them: the rights are the application's from here on.
+    fn socket<M: SharedMemory>(self, slot: Slot, page: &mut SocketPage<M>, ring: Option<(u32, u32)>) -> Self {
+        let (memory, bytes) = page.take_right();
+        let (ring, ring_bytes) = ring.unwrap_or((NULL, 0));
+        let mut reply = self.word(u32::from(slot)).word(bytes).word(ring_bytes).carry(memory);
+        if ring != NULL {
+            reply.message.reply = ring;
+            reply.message.reply_disposition = Disposition::Move.raw();
+        }
+        reply
     }
 }
 
@@ -141,41 +154,36 @@ impl<L: Link, S: System> Server<L, S> {
     fn open(&mut self, message: &Message) -> Result<Reply, Error> {
         let kind = message.word(0).and_then(Kind::from_raw).ok_or(Error::BadArgument)?;
         let slot = self.free_slot()?;
-        let (rx_bytes, tx_bytes) = match kind {
-            Kind::Tcp => (tcp::RX_RING, tcp::TX_RING),
-            Kind::Udp | Kind::Echo => (datagram::RING, datagram::RING),
-        };
-        let mut echo_key = None;
-        let (set, protocol) = match kind {
-            Kind::Tcp => {
-                let (set, connection) = tcp::set_of(tcp::new_socket());
-                (set, Protocol::Tcp(connection))
-            }
-            Kind::Udp => {
-                let (set, udp) = datagram::udp_set();
-                (set, Protocol::Datagram(udp))
-            }
-            Kind::Echo => {
-                let ident = self.free_ident();
-                echo_key = Some(Key::wildcard(ICMP, ident));
-                let (set, echo) = datagram::echo_set(ident)?;
-                (set, Protocol::Datagram(echo))
-            }
-        };
         self.watch(message.carried)?;
-        let length = SocketPage::<S::Memory>::bytes(rx_bytes, tx_bytes);
-        let (memory, name) = self.system.shared_memory(length)?;
-        let page = SocketPage::new(memory, rx_bytes, tx_bytes)?;
+        let (mut page, set, protocol, ring) = match kind {
+            Kind::Tcp => {
+                let memory = self.system.shared_memory(Page::bytes(0, tcp::TX_RING as usize))?;
+                let page = SocketPage::for_stream(memory, tcp::RX_RING, tcp::TX_RING)?;
+                let ring = self.system.exclusive_memory(tcp::RX_RING as usize)?;
+                let (mut set, connection) = tcp::new_connection(ring);
+                let ring = set.take_ring_right(connection.handle());
+                (page, set, Protocol::Tcp(connection), ring)
+            }
+            Kind::Udp | Kind::Echo => {
+                let both = datagram::RING as usize;
+                let memory = self.system.shared_memory(Page::bytes(both, both))?;
+                let page = SocketPage::for_records(memory, datagram::RING)?;
+                let (set, datagram) = if kind == Kind::Udp {
+                    datagram::udp_set()
+                } else {
+                    let ident = self.free_ident();
+                    if !self.stack.demux.insert(Key::wildcard(ICMP, ident), slot) {
+                        return Err(Error::NoResources);
+                    }
+                    datagram::echo_set(ident)?
+                };
+                (page, set, Protocol::Datagram(datagram), None)
+            }
+        };
+        let reply = Reply::new().socket(slot, &mut page, ring);
         let socket = Socket::new(message.sender, message.carried, page, set, protocol);
         self.sockets[usize::from(slot)] = Some(Box::new(socket));
-        if let Some(key) = echo_key
-            && !self.stack.demux.insert(key, slot)
-        {
-            self.sockets[usize::from(slot)] = None;
-            self.system.release(name);
-            return Err(Error::NoResources);
-        }
-        Ok(Reply::new().word(u32::from(slot)).word(length as u32).carry(name))
+        Ok(reply)
     }
 
     /// An echo identifier that nobody has.
@@ -283,9 +291,9 @@ impl<L: Link, S: System> Server<L, S> {
         if self.stack.demux.find(&key) != NO_SLOT {
             return Err(Error::AddressInUse);
         }
-        let socket = self.socket(slot)?;
+        let Some(Some(socket)) = self.sockets.get_mut(usize::from(slot)) else { return Err(Error::BadName) };
         socket.local.port = port;
-        socket.listen(backlog)?;
+        socket.listen(&mut self.system, backlog)?;
         if !self.stack.demux.insert(key, slot) {
             return Err(Error::NoResources);
         }
@@ -302,33 +310,23 @@ impl<L: Link, S: System> Server<L, S> {
         // All that can fail comes before the connection leaves the listener.
         self.watch(message.carried)?;
         let slot = self.free_slot()?;
-        let length = SocketPage::<S::Memory>::bytes(tcp::RX_RING, tcp::TX_RING);
-        let (memory, name) = self.system.shared_memory(length)?;
-        let page = SocketPage::new(memory, tcp::RX_RING, tcp::TX_RING)?;
-        let connection = match self.socket(listener)?.take_ready() {
-            Ok(connection) => connection,
-            Err(error) => {
-                self.system.release(name);
-                return Err(error);
-            }
+        let memory = self.system.shared_memory(Page::bytes(0, tcp::TX_RING as usize))?;
+        let mut page = SocketPage::for_stream(memory, tcp::RX_RING, tcp::TX_RING)?;
+        let Some(Some(waiting)) = self.sockets.get_mut(usize::from(listener)) else {
+            return Err(Error::BadName);
         };
-        let (Some(local), Some(remote)) = (connection.local_endpoint(), connection.remote_endpoint()) else {
-            self.system.release(name);
-            return Err(Error::WouldBlock); // reset in the meantime
-        };
-        let (set, connection) = tcp::set_of(connection);
+        let (mut set, connection, [local, remote]) = waiting.take_ready(&mut self.system)?;
+        if !self.stack.demux.insert(connection_key(TCP, local, remote), slot) {
+            return Err(Error::NoResources);
+        }
+        let ring = set.take_ring_right(connection.handle());
+        let reply = Reply::new().socket(slot, &mut page, ring);
         let mut socket = Socket::new(message.sender, message.carried, page, set, Protocol::Tcp(connection));
         socket.local = local.into();
         socket.remote = Some(remote);
         socket.set_state(State::Established, None);
         self.sockets[usize::from(slot)] = Some(Box::new(socket));
-        if !self.stack.demux.insert(connection_key(TCP, local, remote), slot) {
-            self.sockets[usize::from(slot)] = None;
-            self.system.release(name);
-            return Err(Error::NoResources);
-        }
-        let reply = Reply::new().word(u32::from(slot)).word(length as u32);
-        Ok(reply.endpoint(&to_abi(Some(remote.addr), remote.port)).carry(name))
+        Ok(reply.endpoint(&to_abi(Some(remote.addr), remote.port)))
     }
 
     fn close(&mut self, slot: Slot) -> Result<Reply, Error> {

@@ -9,7 +9,7 @@ use abi::{
 };
 use alloc::{vec, vec::Vec};
 use smoltcp::{
-    iface::{SocketHandle, SocketSet},
+    iface::SocketSet,
     phy::ChecksumCapabilities,
     socket::{Socket as Any, icmp, udp},
     storage::PacketMetadata,
@@ -19,7 +19,7 @@ use smoltcp::{
     },
 };
 
-use super::{Context, Protocol, Served, Socket, buffer};
+use super::{Context, Protocol, Served, Socket, buffer, set::Sockets};
 use crate::{
     addresses::{peer_from_abi, to_abi},
     link::Link,
@@ -43,7 +43,6 @@ const PATIENCE: i64 = 3_000_000;
 
 /// What a datagram socket has beside its smoltcp socket.
 pub struct Datagram {
-    handle: SocketHandle,
     /// Echo: our identifier. UDP: `None`.
     ident: Option<u16>,
     /// Since when a datagram waits to be sent, in microseconds.
@@ -52,7 +51,7 @@ pub struct Datagram {
 
 /// A set of one UDP socket, to be bound.
 #[must_use]
-pub fn udp_set() -> (SocketSet<'static>, Datagram) {
+pub fn udp_set<M: SharedMemory>() -> (Sockets<M>, Datagram) {
     let ring =
         |(datagrams, bytes)| udp::PacketBuffer::new(vec![PacketMetadata::EMPTY; datagrams], buffer(bytes));
     set_of(Any::Udp(udp::Socket::new(ring(HELD), ring(SENDING))), None)
@@ -62,7 +61,7 @@ pub fn udp_set() -> (SocketSet<'static>, Datagram) {
 ///
 /// # Errors
 /// The identifier is 0.
-pub fn echo_set(ident: u16) -> Result<(SocketSet<'static>, Datagram), Error> {
+pub fn echo_set<M: SharedMemory>(ident: u16) -> Result<(Sockets<M>, Datagram), Error> {
     let ring =
         |(datagrams, bytes)| icmp::PacketBuffer::new(vec![PacketMetadata::EMPTY; datagrams], buffer(bytes));
     let mut socket = icmp::Socket::new(ring(HELD), ring(SENDING));
@@ -70,14 +69,14 @@ pub fn echo_set(ident: u16) -> Result<(SocketSet<'static>, Datagram), Error> {
     Ok(set_of(Any::Icmp(socket), Some(ident)))
 }
 
-fn set_of(socket: Any<'static>, ident: Option<u16>) -> (SocketSet<'static>, Datagram) {
+fn set_of<M: SharedMemory>(socket: Any<'static>, ident: Option<u16>) -> (Sockets<M>, Datagram) {
     let mut set = SocketSet::new(Vec::with_capacity(1));
-    let handle = match socket {
-        Any::Udp(udp) => set.add(udp),
-        Any::Icmp(icmp) => set.add(icmp),
-        _ => SocketHandle::default(),
-    };
-    (set, Datagram { handle, ident, waits_since: None })
+    match socket {
+        Any::Udp(udp) => drop(set.add(udp)),
+        Any::Icmp(icmp) => drop(set.add(icmp)),
+        _ => {}
+    }
+    (Sockets::without_rings(set), Datagram { ident, waits_since: None })
 }
 
 impl<M: SharedMemory> Socket<M> {
@@ -86,12 +85,13 @@ impl<M: SharedMemory> Socket<M> {
     /// # Errors
     /// It has one.
     pub fn bind_udp(&mut self) -> Result<(), Error> {
-        for (_, socket) in self.set.iter_mut() {
+        let (local, mut outcome) = (self.local, Ok(()));
+        self.set.for_each(|socket| {
             if let Any::Udp(udp) = socket {
-                udp.bind(self.local).map_err(|_| Error::Exists)?;
+                outcome = udp.bind(local).map_err(|_| Error::Exists);
             }
-        }
-        Ok(())
+        });
+        outcome
     }
 
     pub(super) fn serve_datagrams<L: Link, S>(&mut self, context: &mut Context<'_, L, S>) -> Served {
@@ -104,13 +104,13 @@ impl<M: SharedMemory> Socket<M> {
         let Protocol::Datagram(datagram) = &mut self.protocol else { return Served::Open };
         let Some(page) = &mut self.page else { return Served::Open };
         let mut outcome = Ok(false);
-        for (_, socket) in self.set.iter_mut() {
+        self.set.for_each(|socket| {
             outcome = match socket {
                 Any::Udp(udp) => deliver_udp(udp, page, self.remote, context.counters),
                 Any::Icmp(icmp) => deliver_echoes(icmp, page, self.remote, context.counters),
                 _ => Ok(false),
             };
-        }
+        });
         match outcome {
             Ok(true) => self.events |= wait_for::READ,
             Ok(false) => {}
@@ -122,8 +122,8 @@ impl<M: SharedMemory> Socket<M> {
 
         let mut taken = false;
         loop {
-            if waits(&self.set) {
-                context.stack.egress(&mut self.set);
+            if waits(self.set.get()) {
+                self.set.egress(context.stack);
                 context.stack.send_fragments();
                 if !datagram.is_sent(&mut self.set, self.local, context.stack.now.total_micros()) {
                     break;
@@ -151,7 +151,7 @@ impl<M: SharedMemory> Socket<M> {
                 self.events |= wait_for::DRAINED;
             }
         }
-        self.deadline = context.stack.deadline(&self.set);
+        self.deadline = context.stack.deadline(self.set.get());
         Served::Open
     }
 }
@@ -164,13 +164,13 @@ impl Datagram {
     }
 
     /// Whether the datagram in smoltcp's buffer has gone. One that has waited for too long is thrown away with the buffer.
-    fn is_sent(
+    fn is_sent<M: SharedMemory>(
         &mut self,
-        set: &mut SocketSet<'static>,
+        set: &mut Sockets<M>,
         local: smoltcp::wire::IpListenEndpoint,
         now: i64,
     ) -> bool {
-        if !waits(set) {
+        if !waits(set.get()) {
             self.waits_since = None;
             return true;
         }
@@ -180,15 +180,16 @@ impl Datagram {
         }
         self.waits_since = None;
         match self.ident {
-            None => {
-                let udp = set.get_mut::<udp::Socket>(self.handle);
-                udp.close();
-                let _ = udp.bind(local); // as it was bound before
-            }
+            None => set.for_each(|socket| {
+                if let Any::Udp(udp) = socket {
+                    udp.close();
+                    let _ = udp.bind(local); // as it was bound before
+                }
+            }),
             Some(ident) => {
                 // An icmp::Socket cannot be emptied: it gets a successor.
-                if let Ok((fresh, datagram)) = echo_set(ident) {
-                    (*set, *self) = (fresh, datagram);
+                if let Ok((fresh, _)) = echo_set(ident) {
+                    *set = fresh;
                 }
             }
         }
@@ -269,7 +270,7 @@ fn put<M: SharedMemory>(
 
 /// Moves one record into smoltcp's buffer. One that cannot be sent is dropped, as a network may.
 fn queue<M: SharedMemory>(
-    set: &mut SocketSet<'static>,
+    set: &mut Sockets<M>,
     ident: Option<u16>,
     page: &mut SocketPage<M>,
     record: &Record,
@@ -278,21 +279,24 @@ fn queue<M: SharedMemory>(
 ) {
     let receiver = peer_from_abi(&record.peer).or(peer);
     let length = record.length as usize;
-    let sent = match (set.iter_mut().next(), receiver) {
-        _ if record.length > PAYLOAD_MAX => false,
-        (Some((_, Any::Udp(udp))), Some(receiver)) => {
-            udp.send(length, receiver).map(|room| page.take_record(record, room)).is_ok()
-        }
-        (Some((_, Any::Icmp(icmp))), Some(receiver)) => {
-            let room = icmp.send(ECHO_HEADER + length, receiver.addr);
-            room.map(|room| {
-                page.take_record(record, &mut room[ECHO_HEADER..]);
-                write_echo(room, receiver, ident.unwrap_or_default());
-            })
-            .is_ok()
-        }
-        _ => false,
-    };
+    let mut sent = false;
+    set.for_each(|socket| {
+        sent = match (socket, receiver) {
+            _ if record.length > PAYLOAD_MAX => false,
+            (Any::Udp(udp), Some(receiver)) => {
+                udp.send(length, receiver).map(|room| page.take_record(record, room)).is_ok()
+            }
+            (Any::Icmp(icmp), Some(receiver)) => {
+                let room = icmp.send(ECHO_HEADER + length, receiver.addr);
+                room.map(|room| {
+                    page.take_record(record, &mut room[ECHO_HEADER..]);
+                    write_echo(room, receiver, ident.unwrap_or_default());
+                })
+                .is_ok()
+            }
+            _ => false,
+        };
+    });
     if sent {
         counters.add(ServerCounter::Copies, 1);
         counters.add(ServerCounter::CopiedBytes, u64::from(record.length));

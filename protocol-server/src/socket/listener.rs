@@ -10,13 +10,21 @@ use abi::{
 };
 use alloc::vec::Vec;
 use smoltcp::{
-    iface::{SocketHandle, SocketSet},
+    iface::SocketHandle,
     socket::{Socket as Any, tcp},
     time::Duration,
+    wire::{IpEndpoint, IpListenEndpoint},
 };
 
-use super::{Context, Protocol, Served, Socket, tcp::new_socket};
-use crate::{link::Link, system::SharedMemory};
+use super::{
+    Context, Protocol, Served, Socket,
+    set::Sockets,
+    tcp::{Connection, RX_RING, TX_BUFFER},
+};
+use crate::{
+    link::Link,
+    system::{Exclusive, SharedMemory, System},
+};
 
 /// How long a connection may stay half open.
 const HALF_OPEN_LIMIT: Duration = Duration::from_secs(30);
@@ -33,8 +41,8 @@ impl<M: SharedMemory> Socket<M> {
     /// Makes it a listening socket.
     ///
     /// # Errors
-    /// It is no TCP socket, has no local port, or is in use.
-    pub fn listen(&mut self, backlog: u32) -> Result<(), Error> {
+    /// It is no TCP socket, has no local port, or is in use; there is no memory for so many rings.
+    pub fn listen<S: System<Memory = M>>(&mut self, system: &mut S, backlog: u32) -> Result<(), Error> {
         if !(1..=BACKLOG_MAX).contains(&backlog) {
             return Err(Error::BadArgument);
         }
@@ -42,11 +50,12 @@ impl<M: SharedMemory> Socket<M> {
         {
             return Err(Error::BadArgument);
         }
-        self.set = SocketSet::new(Vec::with_capacity(backlog as usize));
+        let mut set = Sockets::with_capacity(backlog as usize);
         let mut handles = Vec::with_capacity(backlog as usize);
         for _ in 0..backlog {
-            handles.push(self.set.add(listening(self.local)?));
+            handles.push(add_listening(&mut set, system.exclusive_memory(RX_RING as usize)?, self.local)?);
         }
+        self.set = set;
         self.protocol =
             Protocol::Listener(Listener { handles, ready: Vec::with_capacity(backlog as usize), shown: 0 });
         self.dirty = true;
@@ -56,7 +65,7 @@ impl<M: SharedMemory> Socket<M> {
 
     /// Whether a new connection would find a socket in LISTEN.
     pub fn has_room(&self) -> bool {
-        self.set.iter().any(|(_, socket)| matches!(socket, Any::Tcp(tcp) if tcp.is_listening()))
+        self.set.get().iter().any(|(_, socket)| matches!(socket, Any::Tcp(tcp) if tcp.is_listening()))
     }
 
     /// Whether a connection waits to be accepted.
@@ -67,23 +76,28 @@ impl<M: SharedMemory> Socket<M> {
     /// The next connection that waits, with a fresh socket in its place.
     ///
     /// # Errors
-    /// `WouldBlock` if none waits, `BadArgument` for a socket that does not listen.
-    pub fn take_ready(&mut self) -> Result<tcp::Socket<'static>, Error> {
+    /// `WouldBlock` if none waits, `BadArgument` for a socket that does not listen; no memory for another ring.
+    pub fn take_ready<S: System<Memory = M>>(
+        &mut self,
+        system: &mut S,
+    ) -> Result<(Sockets<M>, Connection, [IpEndpoint; 2]), Error> {
         let local = self.local;
         let Protocol::Listener(listener) = &mut self.protocol else { return Err(Error::BadArgument) };
-        if listener.ready.is_empty() {
-            return Err(Error::WouldBlock);
-        }
-        let fresh = listening(local)?;
-        let handle = listener.ready.remove(0);
-        let Any::Tcp(mut connection) = self.set.remove(handle) else { return Err(Error::BadArgument) };
-        connection.set_timeout(None);
-        let new = self.set.add(fresh);
+        let Some(&handle) = listener.ready.first() else { return Err(Error::WouldBlock) };
+        let ends = self.set.tcp(handle, |tcp| {
+            tcp.set_timeout(None);
+            (tcp.local_endpoint(), tcp.remote_endpoint())
+        });
+        let (Some(here), Some(there)) = ends else { return Err(Error::WouldBlock) }; // reset in the meantime
+        let new = add_listening(&mut self.set, system.exclusive_memory(RX_RING as usize)?, local)?;
+        listener.ready.remove(0);
         for known in listener.handles.iter_mut().filter(|known| **known == handle) {
             *known = new;
         }
         self.dirty = true;
-        Ok(connection)
+        let (mut set, handle) = self.set.take(handle).ok_or(Error::WouldBlock)?;
+        let state = set.tcp(handle, |tcp| tcp.state());
+        Ok((set, Connection::new(handle, state), [here, there]))
     }
 
     pub(super) fn serve_listener<L: Link, S>(&mut self, context: &mut Context<'_, L, S>) -> Served {
@@ -94,9 +108,8 @@ impl<M: SharedMemory> Socket<M> {
         let Protocol::Listener(listener) = &mut self.protocol else { return Served::Open };
         let before = listener.ready.len();
         for &handle in &listener.handles {
-            let socket = self.set.get_mut::<tcp::Socket>(handle);
             let waits = listener.ready.contains(&handle);
-            match socket.state() {
+            self.set.tcp(handle, |socket| match socket.state() {
                 tcp::State::SynReceived if socket.timeout().is_none() => {
                     socket.set_timeout(Some(HALF_OPEN_LIMIT));
                 }
@@ -112,7 +125,7 @@ impl<M: SharedMemory> Socket<M> {
                     }
                 }
                 _ => {}
-            }
+            });
         }
         let arrived = listener.ready.len() > before;
         let ready = listener.ready.len() as u32;
@@ -125,21 +138,26 @@ impl<M: SharedMemory> Socket<M> {
         if arrived {
             self.events |= wait_for::STATE | wait_for::READ;
         }
-        context.stack.egress(&mut self.set);
-        self.deadline = context.stack.deadline(&self.set);
+        self.set.egress(context.stack);
+        self.deadline = context.stack.deadline(self.set.get());
         Served::Open
     }
 
     /// Resets what nobody accepted.
     fn stop_listening<L: Link, S>(&mut self, context: &mut Context<'_, L, S>) -> Served {
         self.abort();
-        context.stack.egress(&mut self.set);
+        self.set.egress(context.stack);
         Served::Gone
     }
 }
 
-fn listening(local: smoltcp::wire::IpListenEndpoint) -> Result<tcp::Socket<'static>, Error> {
-    let mut socket = new_socket();
-    socket.listen(local).map_err(|_| Error::BadArgument)?;
-    Ok(socket)
+/// Adds a socket in LISTEN.
+fn add_listening<M: SharedMemory>(
+    set: &mut Sockets<M>,
+    ring: Exclusive<M>,
+    local: IpListenEndpoint,
+) -> Result<SocketHandle, Error> {
+    let handle = set.add_connection(ring, TX_BUFFER);
+    set.tcp(handle, |tcp| tcp.listen(local)).map_err(|_| Error::BadArgument)?;
+    Ok(handle)
 }

@@ -1,8 +1,8 @@
 //! TCP connections: bytes between the rings and smoltcp's buffers, and what the application sees of the state.
 //!
 //! # Copies
-//! Receive: smoltcp copies a segment's payload from the cluster into its buffer, where segments out of order wait; here it
-//! goes on into the ring. Transmit: from the ring into smoltcp's buffer, where it stays until acknowledged, since the application could
+//! Receive: smoltcp copies a segment's payload from the cluster into its buffer, which is the ring ([`super::set`]); here positions
+//! move. What is in the buffer is the reader's at once, so what the window has lost to it comes back as it reads. Transmit: from the ring into smoltcp's buffer, where it stays until acknowledged, since the application could
 //! change what is in the ring; smoltcp copies from there into the cluster.
 //!
 //! # When bytes leave the ring
@@ -13,25 +13,21 @@ use abi::{
     Error,
     socket::{Page, ServerCounter, State, wait_for, wishes},
 };
-use alloc::vec::Vec;
-use smoltcp::{
-    iface::{SocketHandle, SocketSet},
-    socket::tcp,
-    time::Duration,
-};
+use smoltcp::{iface::SocketHandle, socket::tcp, time::Duration};
 
-use super::{Context, Protocol, Served, Socket, buffer};
+use super::{Context, Protocol, Served, Socket, set::Sockets};
 use crate::{
     link::Link,
-    system::{SharedMemory, System},
+    page::SocketPage,
+    system::{Exclusive, SharedMemory, System},
 };
 
-/// Bytes of the ring to the application.
-pub const RX_RING: u32 = 128 * 1024;
+/// Bytes of the ring to the application, which is the receive window.
+pub const RX_RING: u32 = 256 * 1024;
 /// Bytes of the ring from the application.
 pub const TX_RING: u32 = 128 * 1024;
-/// smoltcp's buffers: the receive window, and what may be on its way.
-pub const BUFFER: usize = 128 * 1024;
+/// Bytes of smoltcp's transmit buffer: what may be on its way.
+pub const TX_BUFFER: usize = 128 * 1024;
 /// Less than this waits for company while data is on its way.
 const SEGMENT: u32 = 1448;
 /// How long a connection may take to come about.
@@ -52,33 +48,49 @@ pub struct Connection {
     used: bool,
     /// We ended it.
     aborted: bool,
-    /// It is over: for this reason, or in good order. Shown when the last byte before the end is in the ring.
+    /// It is over: for this reason, or in good order.
     over: Option<Option<Error>>,
 }
 
 impl Connection {
+    /// For a smoltcp socket in `state`.
+    #[must_use]
+    pub const fn new(handle: SocketHandle, state: tcp::State) -> Self {
+        let used = !matches!(state, tcp::State::Closed);
+        Self { handle, seen: state, wishes: 0, acknowledged: 0, used, aborted: false, over: None }
+    }
+
+    /// Its smoltcp socket.
+    #[must_use]
+    pub const fn handle(&self) -> SocketHandle {
+        self.handle
+    }
+
     /// Notes that we end it.
     pub const fn abort(&mut self) {
         self.aborted = true;
     }
 }
 
-/// A smoltcp socket of our sizes.
+/// A connection that has not begun, with its receive ring.
 #[must_use]
-pub fn new_socket() -> tcp::Socket<'static> {
-    let mut socket =
-        tcp::Socket::new(tcp::SocketBuffer::new(buffer(BUFFER)), tcp::SocketBuffer::new(buffer(BUFFER)));
-    socket.set_congestion_control(tcp::CongestionControl::Reno);
-    socket
+pub fn new_connection<M: SharedMemory>(ring: Exclusive<M>) -> (Sockets<M>, Connection) {
+    let mut set = Sockets::with_capacity(1);
+    let handle = set.add_connection(ring, TX_BUFFER);
+    (set, Connection::new(handle, tcp::State::Closed))
 }
 
-/// A set of one connection.
-#[must_use]
-pub fn set_of(socket: tcp::Socket<'static>) -> (SocketSet<'static>, Connection) {
-    let (seen, used) = (socket.state(), socket.is_open());
-    let mut set = SocketSet::new(Vec::with_capacity(1));
-    let handle = set.add(socket);
-    (set, Connection { handle, seen, wishes: 0, acknowledged: 0, used, aborted: false, over: None })
+/// Gives smoltcp back the room of bytes that the application has read.
+#[inline]
+pub fn free_room(tcp: &mut tcp::Socket<'_>, consumed: u32) {
+    let mut left = consumed as usize;
+    while left != 0 {
+        // As much as lies in one piece: twice at most. Nothing, when smoltcp has forgotten the stream, which is over.
+        match tcp.recv(|bytes| (left.min(bytes.len()), left.min(bytes.len()))) {
+            Ok(0) | Err(_) => break,
+            Ok(freed) => left -= freed,
+        }
+    }
 }
 
 impl<M: SharedMemory> Socket<M> {
@@ -93,11 +105,14 @@ impl<M: SharedMemory> Socket<M> {
         if connection.used {
             return Err(Error::Exists);
         }
-        let tcp = self.set.get_mut::<tcp::Socket>(connection.handle);
-        tcp.connect(context.stack.interface().context(), remote, self.local)
-            .map_err(|_| Error::Unreachable)?;
-        tcp.set_timeout(Some(CONNECT_LIMIT));
-        if let Some(local) = tcp.local_endpoint() {
+        let local = self.local;
+        let local = self.set.tcp(connection.handle, |tcp| {
+            tcp.connect(context.stack.interface().context(), remote, local)
+                .map_err(|_| Error::Unreachable)?;
+            tcp.set_timeout(Some(CONNECT_LIMIT));
+            Ok(tcp.local_endpoint())
+        })?;
+        if let Some(local) = local {
             self.local = local.into();
         }
         connection.used = true;
@@ -109,9 +124,10 @@ impl<M: SharedMemory> Socket<M> {
 
     /// Forgets a connection that has sent nothing yet: its four-tuple is another's.
     pub fn forget(&mut self) {
-        let (set, mut connection) = set_of(new_socket());
-        connection.aborted = true;
-        (self.set, self.protocol) = (set, Protocol::Tcp(connection));
+        if let (Protocol::Tcp(connection), Some(handle)) = (&mut self.protocol, self.set.renew(TX_BUFFER)) {
+            *connection = Connection::new(handle, tcp::State::Closed);
+            connection.aborted = true;
+        }
     }
 
     pub(super) fn serve_connection<L: Link, S: System<Memory = M>>(
@@ -123,116 +139,44 @@ impl<M: SharedMemory> Socket<M> {
         if !connection.used {
             return if self.owner == 0 { Served::Gone } else { Served::Open };
         }
-        let tcp = self.set.get_mut::<tcp::Socket>(handle);
-
-        // A connection that is closed now was closed by a packet; one that is closed after its turn to send, by a timer.
-        let before = connection.seen;
-        if tcp.state() == tcp::State::Closed && before != tcp::State::Closed {
-            connection.over = Some(match before {
-                _ if connection.aborted => Some(Error::ConnectionAborted),
-                tcp::State::LastAck | tcp::State::TimeWait | tcp::State::Closing => None,
-                tcp::State::SynSent => Some(Error::ConnectionRefused),
-                _ => Some(Error::ConnectionReset),
-            });
-        }
-
-        let mut received = 0;
-        let mut taken = 0;
-        let mut copies = 0;
-        let mut outcome = Ok(());
-        if let Some(page) = &mut self.page
-            && !connection.aborted
-        {
-            // To the application.
-            while tcp.can_recv() {
-                let moved = tcp.recv(|bytes| match page.rx.write(bytes) {
-                    Ok(length) => (length, Ok(length)),
-                    Err(_) => (0, Err(Error::PeerMisbehaviour)),
-                });
-                match moved {
-                    Ok(Ok(0)) | Err(_) => break,
-                    Ok(Ok(length)) => (received, copies) = (received + length, copies + 1),
-                    Ok(Err(error)) => {
-                        outcome = Err(error);
-                        break;
-                    }
-                }
-            }
-            // From the application.
-            let wished = page.wishes();
-            if wished != connection.wishes {
-                connection.wishes = wished;
-                tcp.set_nagle_enabled(wished & wishes::NO_DELAY == 0);
-                tcp.set_keep_alive((wished & wishes::KEEP_ALIVE != 0).then_some(KEEP_ALIVE));
-            }
-            let closing = self.owner == 0 || wished & wishes::SHUTDOWN != 0;
-            let at_once = closing || wished & wishes::NO_DELAY != 0;
-            let mut left = page.tx.available().map_err(|_| Error::PeerMisbehaviour);
-            while outcome.is_ok() && tcp.can_send() {
-                match left {
-                    Err(error) => outcome = Err(error),
-                    Ok(0) => break,
-                    Ok(available) if available < SEGMENT && !at_once && tcp.send_queue() != 0 => break,
-                    Ok(available) => match tcp.send(|room| match page.tx.read(room) {
-                        Ok(length) => (length, Ok(length)),
-                        Err(_) => (0, Err(Error::PeerMisbehaviour)),
-                    }) {
-                        Ok(Ok(0)) | Err(_) => break,
-                        Ok(Ok(length)) => {
-                            (taken, copies) = (taken + length, copies + 1);
-                            left = Ok(available.saturating_sub(length as u32));
-                        }
-                        Ok(Err(error)) => outcome = Err(error),
-                    },
-                }
-            }
-            if closing && left == Ok(0) && tcp.state() != tcp::State::SynSent {
-                tcp.close();
-            }
-        }
-        context.counters.add(ServerCounter::Copies, copies);
-        context.counters.add(ServerCounter::CopiedBytes, (received + taken) as u64);
-        if outcome.is_err() {
-            connection.aborted = true;
-            tcp.abort();
-        }
-        if self.owner == 0 {
+        let owned = self.owner != 0;
+        let overdue = self.give_up <= context.stack.now.total_micros();
+        let page = &mut self.page;
+        let moved = self.set.tcp(handle, |tcp| {
+            connection.note_end(tcp.state(), End::Packet);
+            let moved = match page {
+                Some(page) if !connection.aborted => connection.exchange(tcp, page, owned),
+                _ => Ok(Moved::default()),
+            };
             // Nobody will read: what comes now is answered by RST, and so is a peer that takes too long.
-            let hopeless =
-                tcp.state() == tcp::State::SynSent || self.give_up <= context.stack.now.total_micros();
-            if tcp.can_recv() || hopeless {
+            let hopeless = !owned && (overdue || tcp.state() == tcp::State::SynSent || tcp.recv_queue() != 0);
+            if moved.is_err() || hopeless {
                 connection.aborted = true;
                 tcp.abort();
             }
-        }
+            moved
+        });
+        let misbehaved = moved.is_err();
+        let Moved { received, taken, copies } = moved.unwrap_or_default();
+        context.counters.add(ServerCounter::Copies, u64::from(copies));
+        context.counters.add(ServerCounter::CopiedBytes, u64::from(taken));
 
-        // Its turn to send. When TIME-WAIT ends smoltcp forgets what was not read, so that has to wait.
-        if tcp.state() != tcp::State::TimeWait || !tcp.can_recv() {
-            context.stack.egress(&mut self.set);
-        }
-        let tcp = self.set.get_mut::<tcp::Socket>(handle);
-        let state = tcp.state();
-        if state == tcp::State::Closed && before != tcp::State::Closed && connection.over.is_none() {
-            connection.over = Some(match before {
-                _ if connection.aborted => Some(Error::ConnectionAborted),
-                tcp::State::TimeWait => None,
-                tcp::State::SynSent => Some(Error::TimedOut),
-                _ => Some(Error::ConnectionAborted),
-            });
-        }
+        // Its turn to send.
+        self.set.egress(context.stack);
+        let (state, queued, forgotten) = self.set.tcp(handle, |tcp| {
+            let (state, queued) = (tcp.state(), tcp.send_queue());
+            let limit = match state {
+                tcp::State::SynSent | tcp::State::SynReceived => Some(CONNECT_LIMIT),
+                _ if queued != 0 => Some(DATA_LIMIT),
+                _ => None,
+            };
+            if tcp.timeout() != limit {
+                tcp.set_timeout(limit);
+            }
+            (state, queued, state == tcp::State::Closed && tcp.remote_endpoint().is_none())
+        });
+        connection.note_end(state, End::Timer);
         connection.seen = state;
-        let queued = tcp.send_queue();
-        let limit = match state {
-            tcp::State::SynSent | tcp::State::SynReceived => Some(CONNECT_LIMIT),
-            _ if queued != 0 => Some(DATA_LIMIT),
-            _ => None,
-        };
-        if tcp.timeout() != limit {
-            tcp.set_timeout(limit);
-        }
-        let unread = tcp.can_recv();
-        let forgotten = state == tcp::State::Closed && tcp.remote_endpoint().is_none();
-        let over = connection.over.filter(|error| error.is_some() || !unread);
 
         // What the application sees.
         let mut events = 0;
@@ -253,15 +197,16 @@ impl<M: SharedMemory> Socket<M> {
             }
         }
         self.events |= events;
-        self.deadline = context.stack.deadline(&self.set).min(self.give_up);
-        if outcome.is_err() {
+        self.deadline = context.stack.deadline(self.set.get()).min(self.give_up);
+        let over = connection.over;
+        if misbehaved {
             self.misbehaved(context.counters);
         } else if let Some(error) = over {
             self.set_state(State::Finished, error);
-        } else if let Some(seen) = shown(state, unread) {
+        } else if let Some(seen) = shown(state) {
             self.set_state(seen, None);
         }
-        if self.owner == 0 {
+        if !owned {
             return self.serve_closed(forgotten);
         }
         Served::Open
@@ -282,12 +227,102 @@ impl<M: SharedMemory> Socket<M> {
     }
 }
 
-/// What a TCP state looks like to the application. The end of the stream shows only when all before it is in the ring.
-const fn shown(state: tcp::State, unread: bool) -> Option<State> {
+/// What a turn has moved.
+#[derive(Clone, Copy, Debug, Default)]
+struct Moved {
+    /// Bytes that the application may read now.
+    received: u32,
+    /// Bytes taken from it.
+    taken: u32,
+    copies: u32,
+}
+
+/// What closed a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Something that came, seen before its turn to send.
+    Packet,
+    /// A time that has run out, seen after it.
+    Timer,
+}
+
+impl Connection {
+    /// Notes how a connection ended, if it has just done so.
+    #[inline]
+    fn note_end(&mut self, state: tcp::State, by: End) {
+        if state == tcp::State::Closed && self.seen != tcp::State::Closed && self.over.is_none() {
+            self.over = Some(self.reason(by));
+        }
+    }
+
+    #[cold]
+    fn reason(&self, by: End) -> Option<Error> {
+        match (self.seen, by) {
+            _ if self.aborted => Some(Error::ConnectionAborted),
+            (tcp::State::TimeWait, _) | (tcp::State::LastAck | tcp::State::Closing, End::Packet) => None,
+            (tcp::State::SynSent, End::Packet) => Some(Error::ConnectionRefused),
+            (tcp::State::SynSent, End::Timer) => Some(Error::TimedOut),
+            (_, End::Packet) => Some(Error::ConnectionReset),
+            (_, End::Timer) => Some(Error::ConnectionAborted),
+        }
+    }
+
+    /// Moves what there is between the rings and smoltcp.
+    ///
+    /// # Errors
+    /// The application's positions cannot be.
+    #[inline]
+    fn exchange<M: SharedMemory>(
+        &mut self,
+        tcp: &mut tcp::Socket<'_>,
+        page: &mut SocketPage<M>,
+        owned: bool,
+    ) -> Result<Moved, Error> {
+        // To the application: room back first, since the window of the acknowledgement depends on it.
+        let consumed = page.take_consumed()?;
+        free_room(tcp, consumed);
+        let received = if owned { page.publish_received(tcp.recv_queue()) } else { 0 };
+
+        // From the application.
+        let wished = page.wishes();
+        if wished != self.wishes {
+            self.wishes = wished;
+            tcp.set_nagle_enabled(wished & wishes::NO_DELAY == 0);
+            tcp.set_keep_alive((wished & wishes::KEEP_ALIVE != 0).then_some(KEEP_ALIVE));
+        }
+        let closing = !owned || wished & wishes::SHUTDOWN != 0;
+        let at_once = closing || wished & wishes::NO_DELAY != 0;
+        let mut left = page.tx.available().map_err(|_| Error::PeerMisbehaviour)?;
+        let (mut taken, mut copies) = (0, 0);
+        while left != 0 && tcp.can_send() {
+            if left < SEGMENT && !at_once && tcp.send_queue() != 0 {
+                break;
+            }
+            let copied = tcp.send(|room| match page.tx.read(room) {
+                Ok(length) => (length, Ok(length as u32)),
+                Err(_) => (0, Err(Error::PeerMisbehaviour)),
+            });
+            match copied {
+                Ok(Ok(0)) | Err(_) => break,
+                Ok(Ok(length)) => {
+                    (taken, copies) = (taken + length, copies + 1);
+                    left = left.saturating_sub(length);
+                }
+                Ok(Err(error)) => return Err(error),
+            }
+        }
+        if closing && left == 0 && tcp.state() != tcp::State::SynSent {
+            tcp.close();
+        }
+        Ok(Moved { received, taken, copies })
+    }
+}
+
+/// What a TCP state looks like to the application. All that came before the end of the stream has been published by then.
+const fn shown(state: tcp::State) -> Option<State> {
     Some(match state {
         tcp::State::SynSent | tcp::State::SynReceived => State::Connecting,
         tcp::State::Established | tcp::State::FinWait1 | tcp::State::FinWait2 => State::Established,
-        _ if unread => State::Established,
         tcp::State::CloseWait | tcp::State::LastAck | tcp::State::Closing => State::HalfClosed,
         tcp::State::TimeWait => State::Finished,
         tcp::State::Closed | tcp::State::Listen => return None,

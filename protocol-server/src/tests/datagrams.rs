@@ -35,7 +35,7 @@ fn datagrams_of_all_sizes_arrive_whole_also_in_fragments() {
     let mut b = App::open(&mut net.nodes[1], 20, Kind::Udp).expect("a socket");
     let port = a.bind(&mut net.nodes[0], Endpoint::default()).expect("bound");
     b.bind(&mut net.nodes[1], endpoint(1, 7)).expect("bound");
-    for size in [0, 1, 3, 4, 100, 1471, 1472, 1473, 3000, 9001, 40_000, 65_507] {
+    for size in [0, 1, 3, 4, 100, 1471, 1472, 1473, 3000, 9001, 40_000, 65_507, 2001] {
         let payload: Vec<u8> = (0..size).map(pattern).collect();
         put(&mut a, endpoint(1, 7), &payload);
         let mut got = None;
@@ -97,7 +97,7 @@ fn a_ring_that_is_full_drops_whole_datagrams_and_counts_them() {
 fn echo_requests_come_back_at_all_sizes() {
     let mut net = Net::new(Faults::default(), 4);
     let mut ping = App::open(&mut net.nodes[0], 10, Kind::Echo).expect("a socket");
-    for (sequence, size) in [0, 56, 57, 1472, 1473, 8000, 65_507].into_iter().enumerate() {
+    for (sequence, size) in [0, 56, 57, 1472, 1473, 8000, 65_507, 3000, 1473, 65_000, 40_001, 100].into_iter().enumerate() {
         let payload: Vec<u8> = (0..size).map(pattern).collect();
         put(&mut ping, endpoint(1, sequence as u16), &payload);
         let mut got = None;

@@ -27,6 +27,10 @@ use super::address;
 #[derive(Clone, Copy, Debug)]
 pub struct Page {
     base: NonNull<u8>,
+    /// Where the receive ring's bytes are.
+    rx_data: NonNull<u8>,
+    /// Where the transmit ring's are.
+    tx_data: NonNull<u8>,
     rx_bytes: u32,
     tx_bytes: u32,
 }
@@ -35,20 +39,24 @@ pub struct Page {
 unsafe impl Send for Page {}
 
 impl Page {
-    /// A view of a socket's memory object.
+    /// A view of a socket's memory object, `len` bytes at `base`, and of its receive ring if that is `apart`: where, and how many bytes.
     ///
     /// # Safety
-    /// 1. `len` bytes from `base` on are mapped for reading and writing for as long as this or a copy of it, or an end of
-    ///    [`ends`](Self::ends), is in use; `base` is aligned to a page.
+    /// 1. For as long as this or a copy of it, or an end of [`ends`](Self::ends), is in use, the first is mapped for reading and
+    ///    writing, the second for reading at least; each is aligned to a page.
     /// 2. This program forms no reference to the rings' bytes.
     ///
     /// # Errors
-    /// [`Error::PeerMisbehaviour`] where the head does not fit the mapping.
-    pub unsafe fn new(base: NonNull<u8>, len: usize) -> Result<Self, Error> {
+    /// [`Error::PeerMisbehaviour`] where the head does not fit the mappings.
+    pub unsafe fn new(
+        base: NonNull<u8>,
+        len: usize,
+        apart: Option<(NonNull<u8>, usize)>,
+    ) -> Result<Self, Error> {
         if len < At::RINGS_AT {
             return Err(Error::PeerMisbehaviour);
         }
-        let it = Self { base, rx_bytes: 0, tx_bytes: 0 };
+        let it = Self { base, rx_data: base, tx_data: base, rx_bytes: 0, tx_bytes: 0 };
         let [magic, version, rx_bytes, tx_bytes] =
             [At::MAGIC_AT, At::VERSION_AT, At::RX_BYTES_AT, At::TX_BYTES_AT]
                 .map(|at| it.word(at).load(Acquire));
@@ -57,11 +65,19 @@ impl Page {
             || version != info::VERSION
             || !fits(rx_bytes)
             || !fits(tx_bytes)
-            || At::bytes(rx_bytes as usize, tx_bytes as usize) > len
+            || apart.is_some_and(|(_, len)| rx_bytes as usize > len)
         {
             return Err(Error::PeerMisbehaviour);
         }
-        Ok(Self { base, rx_bytes, tx_bytes })
+        let here = if apart.is_some() { 0 } else { rx_bytes as usize };
+        if At::bytes(here, tx_bytes as usize) > len {
+            return Err(Error::PeerMisbehaviour);
+        }
+        // SAFETY: both rings lie inside of `len`.
+        let (first, second) =
+            unsafe { (base.byte_add(At::RINGS_AT), base.byte_add(At::RINGS_AT + here)) };
+        let rx_data = apart.map_or(first, |(data, _)| data);
+        Ok(Self { base, rx_data, tx_data: second, rx_bytes, tx_bytes })
     }
 
     /// The application's ends of the rings.
@@ -70,16 +86,12 @@ impl Page {
     /// Called once for each new page: there is one consumer and one producer here.
     #[must_use]
     pub unsafe fn ends(&self) -> (Consumer<'static>, Producer<'static>) {
-        let data = self.base.as_ptr().wrapping_add(At::RINGS_AT);
-        // SAFETY: `new` checked that both rings lie in the mapping, and its caller keeps that mapped and unreferenced.
+        // SAFETY: `new` checked that the rings lie in the mappings, and its caller keeps those mapped and unreferenced. The consumer
+        // only reads the bytes, which it may be all that the mapping allows.
         unsafe {
             (
-                Consumer::new(self.control(At::RX_RING_AT), data, self.rx_bytes),
-                Producer::new(
-                    self.control(At::TX_RING_AT),
-                    data.wrapping_add(self.rx_bytes as usize),
-                    self.tx_bytes,
-                ),
+                Consumer::new(self.control(At::RX_RING_AT), self.rx_data.as_ptr(), self.rx_bytes),
+                Producer::new(self.control(At::TX_RING_AT), self.tx_data.as_ptr(), self.tx_bytes),
             )
         }
     }

@@ -6,6 +6,7 @@ use core::net::SocketAddr;
 use abi::{
     Error, port,
     socket::{Kind, Request, State, wait_for},
+    vm::PROT_READ,
 };
 use shmqueue::{
     PeerMisbehaviour, Poster, WaitWord,
@@ -59,8 +60,8 @@ pub struct Socket {
     bell: Poster,
     number: u32,
     service: &'static Service,
-    /// Unmapped last: `page`, `rx` and `tx` point into it.
-    _mapping: Mapping,
+    /// Unmapped last: `page`, `rx` and `tx` point into them.
+    _mappings: (Mapping, Option<Mapping>),
 }
 
 impl core::fmt::Debug for Socket {
@@ -81,15 +82,21 @@ impl Socket {
 
     /// From the reply to `Open` or `Accept`.
     fn from_reply(service: &'static Service, mut reply: Incoming) -> Result<Self, Error> {
-        let [number, bytes] = super::service::words(&reply, 1)?;
+        let [number, bytes, ring_bytes] = super::service::words(&reply, 1)?;
         let object = reply.take_carried().map(MemoryObject::new).ok_or(Error::PeerMisbehaviour)?;
         let mapping = object.map_shared(bytes as usize)?;
-        // SAFETY: the socket owns the mapping, drops it last, and nothing here forms references to the rings' bytes.
-        let page = unsafe { Page::new(mapping.base(), mapping.len()) }?;
+        let ring = match reply.take_reply().map(MemoryObject::new) {
+            None => None,
+            Some(object) => Some(object.map(0, ring_bytes as usize, PROT_READ)?),
+        };
+        let apart = ring.as_ref().map(|ring| (ring.base(), ring.len()));
+        // SAFETY: the socket owns the mappings, drops them last, and nothing here forms references to the rings' bytes.
+        let page = unsafe { Page::new(mapping.base(), mapping.len(), apart) }?;
         // SAFETY: a new page, and the only ends.
         let (rx, tx) = unsafe { page.ends() };
         let server_word = service.wait_word();
-        Ok(Self { rx, tx, page, server_word, bell: Poster::new(), number, service, _mapping: mapping })
+        let bell = Poster::new();
+        Ok(Self { rx, tx, page, server_word, bell, number, service, _mappings: (mapping, ring) })
     }
 
     pub(super) fn accept(&self) -> Result<Self, Error> {
@@ -128,15 +135,15 @@ impl Socket {
         }
     }
 
-    /// After `taken` bytes were read. The server has more than the ring could hold only if it left the ring full; then it has to be
-    /// told of the room. It's told where the reader passes a quarter of the ring and the ring was at least three quarters full: the
-    /// first such place after the ring was full is always found so, however many bytes each read takes.
+    /// After `taken` bytes were read. The receive ring of a connection is its window: a sender that has filled it hears of room only
+    /// from the server, which then has to be told. It's told where the reader passes an eighth of the ring and the ring was
+    /// at least half full: however many bytes each read takes, there is such a place soon after the ring was full.
     #[inline(always)]
     pub(super) fn after_read(&mut self, taken: usize) {
-        let (position, quarter) = (self.rx.position(), self.page.rx_bytes() / 4);
+        let (position, eighth) = (self.rx.position(), self.page.rx_bytes() / 8);
         let before = position.wrapping_sub(taken as u32);
-        if (position ^ before) & quarter.wrapping_neg() != 0 {
-            self.tell_of_room(taken as u32, 3 * quarter);
+        if (position ^ before) & eighth.wrapping_neg() != 0 {
+            self.tell_of_room(taken as u32, 4 * eighth);
         }
     }
 

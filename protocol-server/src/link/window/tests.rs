@@ -1,6 +1,7 @@
 //! The window link against a kernel's side made of the same parts: an interrupt handler and a device by hand.
 
 use super::*;
+use crate::frame::ChecksumRequest;
 use abi::window::Config;
 use core::{cell::Cell, ops::ControlFlow};
 use mbuf::{InterruptSpace, NoLedger};
@@ -143,7 +144,7 @@ fn a_burst_is_sent_with_one_trap_and_none_while_the_device_works() {
         let request = (n == 4).then_some(ChecksumRequest { start: 34, offset: 16 });
         link.transmit(length, |room| {
             room.fill(n);
-            ((), request)
+            ((), Built::Send(request))
         });
     }
     assert_eq!(bells.get(), 0);
@@ -168,11 +169,11 @@ fn without_buffers_frames_are_lost_and_counted_and_the_driver_is_told() {
     let all = CONFIG.clusters();
     for _ in 0..all {
         assert!(link.ready());
-        link.transmit(1000, |room| (room.fill(1), None));
+        link.transmit(1000, |room| (room.fill(1), Built::Send(None)));
     }
     assert!(!link.ready());
     assert!(kernel.space.wanted(), "m_want is set");
-    link.transmit(1000, |room| (room.fill(2), None));
+    link.transmit(1000, |room| (room.fill(2), Built::Send(None)));
     assert_eq!(link.no_buffer(), 1);
     link.flush();
     assert_eq!(kernel.send().len(), all as usize);

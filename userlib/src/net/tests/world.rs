@@ -13,9 +13,10 @@ use abi::{
     Error, info,
     message::Message,
     name::{LOOK_UP, NETWORK},
-    socket::{MAGIC, Page as At, REPLY, Request, State, Status},
+    socket::{Kind, MAGIC, Page as At, REPLY, Request, State, Status},
     syscall::Syscall,
     thread::{WAKE_RESUMED, WAKE_TIMEOUT},
+    vm::PROT_READ,
 };
 use shmqueue::{
     WaitWord,
@@ -28,6 +29,8 @@ pub const RX_BYTES: u32 = 4096;
 pub const TX_BYTES: u32 = 8192;
 const STATUS_NAME: u64 = 102;
 const FIRST_OBJECT: u64 = 200;
+/// Rights to receive rings, which map for reading only.
+const FIRST_RING: u64 = 2000;
 
 /// Memory that two sides share.
 #[derive(Clone, Copy)]
@@ -82,6 +85,8 @@ fn status() -> Shared {
 #[derive(Clone)]
 pub struct Peer {
     pub page: Shared,
+    /// The receive ring, if it is apart.
+    ring: Option<Shared>,
     pub rx: Rc<RefCell<Producer<'static>>>,
     pub tx: Rc<RefCell<Consumer<'static>>>,
 }
@@ -209,7 +214,15 @@ fn answer(world: &Rc<RefCell<Books>>, number: u64, arguments: [u64; 6]) -> (u64,
         }
         Syscall::VmMap => {
             let page = match arguments[0] {
-                STATUS_NAME => status(),
+                STATUS_NAME => {
+                    assert_eq!(arguments[3], PROT_READ);
+                    status()
+                }
+                name @ FIRST_RING.. => {
+                    assert_eq!(arguments[3], PROT_READ, "the right allows no more");
+                    assert_eq!(arguments[2], RX_BYTES.into());
+                    state.peers[(name - FIRST_RING) as usize].ring.unwrap()
+                }
                 name => state.peers[(name - FIRST_OBJECT) as usize].page,
             };
             (0, page.0.expose_provenance() as u64)
@@ -248,11 +261,17 @@ fn serve(state: &mut Books, message: &Message) -> Message {
         Request::Hello => (reply.reply, reply.carried) = (101, STATUS_NAME as u32),
         Request::Open | Request::Accept => {
             let number = state.peers.len() as u32;
-            let peer = new_peer(state.head.take());
+            let stream = message.id == Request::Accept.raw() || message.word(0) == Some(Kind::Tcp.raw());
+            let peer = new_peer(state.head.take(), stream);
             state.peers.push(peer);
+            let here = if stream { 0 } else { RX_BYTES };
             assert!(reply.set_word(1, number));
-            assert!(reply.set_word(2, At::bytes(RX_BYTES as usize, TX_BYTES as usize) as u32));
+            assert!(reply.set_word(2, At::bytes(here as usize, TX_BYTES as usize) as u32));
+            assert!(reply.set_word(3, RX_BYTES - here));
             reply.carried = FIRST_OBJECT as u32 + number;
+            if stream {
+                reply.reply = FIRST_RING as u32 + number;
+            }
         }
         Request::Connect => state.peers[message.word(0).unwrap() as usize].state(State::Established),
         _ => {}
@@ -260,19 +279,22 @@ fn serve(state: &mut Books, message: &Message) -> Message {
     reply
 }
 
-fn new_peer(head: Option<[u32; 4]>) -> Peer {
-    let page = Shared::new(At::bytes(RX_BYTES as usize, TX_BYTES as usize));
+fn new_peer(head: Option<[u32; 4]>, stream: bool) -> Peer {
+    let here = if stream { 0 } else { RX_BYTES as usize };
+    let page = Shared::new(At::bytes(here, TX_BYTES as usize));
+    let ring = stream.then(|| Shared::new(RX_BYTES as usize));
     let head = head.unwrap_or([MAGIC, info::VERSION, RX_BYTES, TX_BYTES]);
     for (at, word) in [At::MAGIC_AT, At::VERSION_AT, At::RX_BYTES_AT, At::TX_BYTES_AT].into_iter().zip(head) {
         page.set(at, word);
     }
-    // SAFETY: both rings lie in the page's memory, which is never freed; these are the server's only ends.
+    // SAFETY: both rings lie in memory of their size, which is never freed; these are the server's only ends.
     let (rx, tx) = unsafe {
         let data = page.0.add(At::RINGS_AT);
+        let rx_data = ring.map_or(data, |ring| ring.0);
         (
-            Producer::new(page.control(At::RX_RING_AT), data, RX_BYTES),
-            Consumer::new(page.control(At::TX_RING_AT), data.add(RX_BYTES as usize), TX_BYTES),
+            Producer::new(page.control(At::RX_RING_AT), rx_data, RX_BYTES),
+            Consumer::new(page.control(At::TX_RING_AT), data.add(here), TX_BYTES),
         )
     };
-    Peer { page, rx: Rc::new(RefCell::new(rx)), tx: Rc::new(RefCell::new(tx)) }
+    Peer { page, ring, rx: Rc::new(RefCell::new(rx)), tx: Rc::new(RefCell::new(tx)) }
 }

@@ -1,0 +1,139 @@
+//! smoltcp's sockets, and the receive rings that the connections among them write into.
+//!
+//! A connection's receive buffer is the ring that the application reads: smoltcp puts each segment where it belongs, and there is no
+//! copy from buffer to ring. For smoltcp that buffer is a `&'static mut [u8]`, while in truth it's a mapping that goes with the
+//! socket. So the two live and die together here, and nobody gets at a smoltcp socket but for the time of a call, like
+//! [`Sockets::tcp`], which nothing of it can outlast.
+//!
+//! # Positions
+//! smoltcp's ring buffer reads from place 0 when it is new. It moves on by what is dequeued, modulo the capacity, and by nothing else: of
+//! its operations those on a receive buffer are `write_unallocated`, `enqueue_unallocated` and `dequeue_many_with`, and only a
+//! socket's `reset` sets it back, before `listen` and `connect` and when all is over. (`enqueue_many_with`, which starts an empty buffer
+//! anew, is used on transmit buffers alone.) The capacity is a power of two: the place of position `p` in the stream is
+//! `p % capacity`, as in [`shmqueue::bytes`].
+#![expect(unsafe_code, reason = "a receive buffer is a slice of a mapping that it must not outlive")]
+
+use alloc::vec::Vec;
+use smoltcp::{
+    iface::{SocketHandle, SocketSet},
+    socket::{Socket as Any, tcp},
+};
+
+use super::buffer;
+use crate::{
+    link::Link,
+    stack::Stack,
+    system::{Exclusive, SharedMemory},
+};
+
+/// The smoltcp sockets of one of ours: one, or a listener's backlog.
+pub struct Sockets<M> {
+    /// Dropped before the rings that its sockets have slices of, being the first field.
+    set: SocketSet<'static>,
+    rings: Vec<Ring<M>>,
+}
+
+/// A connection's receive ring.
+struct Ring<M> {
+    handle: SocketHandle,
+    memory: Exclusive<M>,
+}
+
+impl<M: SharedMemory> Sockets<M> {
+    /// None yet, with room for so many.
+    #[must_use]
+    pub fn with_capacity(sockets: usize) -> Self {
+        Self { set: SocketSet::new(Vec::with_capacity(sockets)), rings: Vec::with_capacity(sockets) }
+    }
+
+    /// Sockets that have buffers of their own.
+    #[must_use]
+    pub const fn without_rings(set: SocketSet<'static>) -> Self {
+        Self { set, rings: Vec::new() }
+    }
+
+    /// Adds a connection whose receive buffer is all of `ring`.
+    pub fn add_connection(&mut self, ring: Exclusive<M>, tx_bytes: usize) -> SocketHandle {
+        debug_assert!(ring.length().is_power_of_two());
+        // SAFETY: 1. `SharedMemory` promises that the bytes are mapped, readable and writable, until the value is dropped, and that
+        // nobody else here refers to them; `Exclusive`, that no other task can write them. (Others may read them at any time, which
+        // nothing here can tell.) 2. The slice goes into a smoltcp socket in `set`, which it does not leave: others see `&`, through
+        // which no buffer can be moved out, or one socket at a time, for a lifetime that they cannot name, so that they can't
+        // even exchange two; and smoltcp, to which `Stack` hands the set, keeps nothing of it. 3. The value goes into `rings`, which
+        // `drop` comes to after `set`; `take` moves both, `renew` drops the socket before it makes another slice.
+        let bytes = unsafe { core::slice::from_raw_parts_mut(ring.address().as_ptr(), ring.length()) };
+        let handle = self.set.add(new_socket(bytes, tx_bytes));
+        self.rings.push(Ring { handle, memory: ring });
+        handle
+    }
+
+    /// Moves a connection, ring and all, to a set of its own.
+    pub fn take(&mut self, handle: SocketHandle) -> Option<(Self, SocketHandle)> {
+        let place = self.rings.iter().position(|ring| ring.handle == handle)?;
+        let memory = self.rings.swap_remove(place).memory;
+        let mut taken = Self::with_capacity(1);
+        let handle = match self.set.remove(handle) {
+            Any::Tcp(tcp) => taken.set.add(tcp),
+            _ => return None, // only connections have rings
+        };
+        taken.rings.push(Ring { handle, memory });
+        Some((taken, handle))
+    }
+
+    /// Drops all connections and makes the first one new, with the same ring.
+    pub fn renew(&mut self, tx_bytes: usize) -> Option<SocketHandle> {
+        self.set = SocketSet::new(Vec::with_capacity(1));
+        let ring = self.rings.drain(..).next()?;
+        Some(self.add_connection(ring.memory, tx_bytes))
+    }
+
+    /// Takes the right to a connection's ring that the application is to have, and says how long the ring is.
+    pub fn take_ring_right(&mut self, handle: SocketHandle) -> Option<(u32, u32)> {
+        let ring = self.rings.iter_mut().find(|ring| ring.handle == handle)?;
+        Some((ring.memory.take_right(), ring.memory.length() as u32))
+    }
+
+    /// The sockets, to look at.
+    #[inline(always)]
+    pub const fn get(&self) -> &SocketSet<'static> {
+        &self.set
+    }
+
+    /// Lends one connection. What is done with it works for whatever lifetime its buffers have, and so can keep none of them.
+    ///
+    /// # Panics
+    /// If there is none by this handle.
+    #[inline(always)]
+    pub fn tcp<R>(
+        &mut self,
+        handle: SocketHandle,
+        work: impl for<'a> FnOnce(&mut tcp::Socket<'a>) -> R,
+    ) -> R {
+        work(self.set.get_mut(handle))
+    }
+
+    /// Lends each socket in turn, like [`tcp`](Self::tcp).
+    pub fn for_each(&mut self, mut work: impl for<'a> FnMut(&mut Any<'a>)) {
+        for (_, socket) in self.set.iter_mut() {
+            work(socket);
+        }
+    }
+
+    /// Hands a frame to the sockets.
+    #[inline(always)]
+    pub fn ingress<L: Link>(&mut self, stack: &mut Stack<L>, frame: &[u8]) {
+        stack.ingress(frame, &mut self.set);
+    }
+
+    /// Lets the sockets send all that they can; whether they sent something.
+    #[inline(always)]
+    pub fn egress<L: Link>(&mut self, stack: &mut Stack<L>) -> bool {
+        stack.egress(&mut self.set)
+    }
+}
+
+fn new_socket(ring: &'static mut [u8], tx_bytes: usize) -> tcp::Socket<'static> {
+    let mut socket = tcp::Socket::new(tcp::SocketBuffer::new(ring), tcp::SocketBuffer::new(buffer(tx_bytes)));
+    socket.set_congestion_control(tcp::CongestionControl::Reno);
+    socket
+}
