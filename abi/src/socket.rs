@@ -254,10 +254,14 @@ server_counters! {
     FramesIn "server_frames_in",
     /// Frames put on the OUT queue.
     FramesOut "server_frames_out",
-    /// Copies of payload that the server made.
+    /// Copies of payload that the server made between rings and smoltcp's buffers.
     Copies "server_copies",
     /// Bytes of them.
     CopiedBytes "server_copied_bytes",
+    /// Copies of TCP payload that smoltcp made between its buffers and frames.
+    StackCopies "stack_copies",
+    /// Bytes of them.
+    StackCopiedBytes "stack_copied_bytes",
     /// Resumes that the server sent to applications.
     Wakes "server_wakes",
     /// Resumes that it spared: the application was awake.

@@ -200,6 +200,26 @@ fn is_intact(transport: &Transport<'_>, v6: bool) -> bool {
             .is_good()
 }
 
+/// The bytes of payload in a TCP segment; 0 for every other frame.
+#[inline]
+#[must_use]
+pub fn tcp_payload_bytes(frame: &[u8]) -> usize {
+    let payload = || {
+        let packet = frame.get(ETHERNET_HEADER..)?;
+        let transport = match u16_at(frame, 12)? {
+            ETHERTYPE_IPV4 => ipv4(packet)?,
+            ETHERTYPE_IPV6 => ipv6(packet)?,
+            _ => return None,
+        };
+        if transport.protocol != TCP {
+            return None;
+        }
+        let header = usize::from(transport.bytes.get(12)? >> 4) * 4;
+        transport.bytes.len().checked_sub(header)
+    };
+    payload().unwrap_or(0)
+}
+
 /// Whether a frame that [`classify`] found to be TCP asks for a new connection: SYN without ACK.
 #[must_use]
 pub fn is_syn(frame: &[u8]) -> bool {

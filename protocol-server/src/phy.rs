@@ -10,6 +10,7 @@ use smoltcp::{
 
 use crate::{
     fragments::Fragments,
+    frame,
     link::{Built, Link, LinkInfo},
 };
 
@@ -30,14 +31,34 @@ pub fn capabilities(info: &LinkInfo) -> DeviceCapabilities {
     capabilities
 }
 
+/// What has gone by.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Traffic {
+    /// Frames handed to the link.
+    pub sent: u64,
+    /// Payloads of TCP that smoltcp has copied between a frame and a socket's buffer.
+    pub copies: u64,
+    /// Bytes of them.
+    pub copied_bytes: u64,
+}
+
+impl Traffic {
+    #[inline]
+    fn count_payload(&mut self, frame: &[u8]) {
+        let bytes = frame::tcp_payload_bytes(frame);
+        self.copies += u64::from(bytes != 0);
+        self.copied_bytes += bytes as u64;
+    }
+}
+
 /// The device, for the time of one call of smoltcp.
 pub struct Phy<'l, L> {
     /// The path.
     pub link: &'l mut L,
     /// The frame to be received, if the call is to receive one.
     pub frame: Option<&'l [u8]>,
-    /// Counts what is sent.
-    pub sent: &'l mut u64,
+    /// Counts what goes by.
+    pub traffic: &'l mut Traffic,
     /// The message that is being sent in fragments.
     pub fragments: &'l mut Fragments,
 }
@@ -48,7 +69,7 @@ pub struct Rx<'f>(&'f [u8]);
 /// The right to send one frame.
 pub struct Tx<'l, L> {
     link: &'l mut L,
-    sent: &'l mut u64,
+    traffic: &'l mut Traffic,
     fragments: &'l mut Fragments,
 }
 
@@ -65,12 +86,13 @@ impl<L: Link> Device for Phy<'_, L> {
     #[inline]
     fn receive(&mut self, _: Instant) -> Option<(Rx<'_>, Tx<'_, L>)> {
         let frame = self.frame.take()?;
-        Some((Rx(frame), Tx { link: self.link, sent: self.sent, fragments: self.fragments }))
+        self.traffic.count_payload(frame);
+        Some((Rx(frame), Tx { link: self.link, traffic: self.traffic, fragments: self.fragments }))
     }
 
     #[inline]
     fn transmit(&mut self, _: Instant) -> Option<Tx<'_, L>> {
-        self.link.ready().then_some(Tx { link: self.link, sent: self.sent, fragments: self.fragments })
+        self.link.ready().then_some(Tx { link: self.link, traffic: self.traffic, fragments: self.fragments })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -92,11 +114,12 @@ impl<L: Link> TxToken for Tx<'_, L> {
         let result = self.link.transmit(length, |buffer| {
             let result = build(buffer);
             let built = self.fragments.finish(buffer, offload);
-            *self.sent += u64::from(built != Built::Keep);
+            self.traffic.sent += u64::from(built != Built::Keep);
+            self.traffic.count_payload(buffer);
             (result, built)
         });
         if let Some(first) = self.fragments.take_first() {
-            *self.sent += 1;
+            self.traffic.sent += 1;
             self.link.transmit(first.len(), |buffer| (buffer.copy_from_slice(&first), Built::Send(None)));
         }
         result

@@ -88,7 +88,7 @@ impl<L: Link, S: System> Server<L, S> {
     pub fn pass(&mut self, now: Instant) -> bool {
         self.stack.now = now;
         self.counters.add(ServerCounter::Passes, 1);
-        let sent_before = self.stack.sent;
+        let before = self.stack.traffic;
         let mut worked = self.take_frames();
         worked |= self.serve_sockets();
         if let Some(dhcp) = &mut self.dhcp
@@ -97,8 +97,11 @@ impl<L: Link, S: System> Server<L, S> {
             worked = true;
             dhcp.serve(&mut self.stack);
         }
-        let sent = self.stack.sent - sent_before;
+        let traffic = self.stack.traffic;
+        let sent = traffic.sent - before.sent;
         self.counters.add(ServerCounter::FramesOut, sent);
+        self.counters.add(ServerCounter::StackCopies, traffic.copies - before.copies);
+        self.counters.add(ServerCounter::StackCopiedBytes, traffic.copied_bytes - before.copied_bytes);
         if sent != 0 {
             worked = true;
         }

@@ -16,7 +16,7 @@ use crate::{
     fragments::Fragments,
     frame::{Class, classify},
     link::{Link, RxFrame},
-    phy::Phy,
+    phy::{Phy, Traffic},
 };
 
 /// The first of the ports that the server chooses from (RFC 6335, section 6).
@@ -47,8 +47,8 @@ pub struct Stack<L: Link> {
     nobody: SocketSet<'static>,
     /// The time of this pass.
     pub now: Instant,
-    /// Frames handed to the link since the start.
-    pub sent: u64,
+    /// What has gone by since the start.
+    pub traffic: Traffic,
     fragments: Fragments,
     next_port: u16,
 }
@@ -59,9 +59,9 @@ impl<L: Link> Stack<L> {
         let mac = link.info().mac;
         let mut config = Config::new(HardwareAddress::Ethernet(EthernetAddress(mac)));
         config.random_seed = seed;
-        let mut sent = 0;
+        let mut traffic = Traffic::default();
         let mut fragments = Fragments::default();
-        let mut phy = Phy { link: &mut link, frame: None, sent: &mut sent, fragments: &mut fragments };
+        let mut phy = Phy { link: &mut link, frame: None, traffic: &mut traffic, fragments: &mut fragments };
         let mut interface = Box::new(Interface::new(config, &mut phy, now));
         interface.update_ip_addrs(|addresses| {
             let _ = addresses.push(IpCidr::Ipv6(Ipv6Cidr::new(link_local(mac), 64))); // room for 4
@@ -69,7 +69,7 @@ impl<L: Link> Stack<L> {
         let spread = u16::MAX - EPHEMERAL_MIN;
         let next_port = EPHEMERAL_MIN + (seed >> 32) as u16 % spread;
         let nobody = SocketSet::new(Vec::new());
-        Self { interface, link, demux: Demux::new(), nobody, now, sent, fragments, next_port }
+        Self { interface, link, demux: Demux::new(), nobody, now, traffic, fragments, next_port }
     }
 
     /// smoltcp's interface, for what sockets need of it.
@@ -143,7 +143,7 @@ impl<L: Link> Stack<L> {
         let mut phy = Phy {
             link: &mut self.link,
             frame: Some(frame),
-            sent: &mut self.sent,
+            traffic: &mut self.traffic,
             fragments: &mut self.fragments,
         };
         self.interface.poll_ingress_single(self.now, &mut phy, set);
@@ -154,7 +154,7 @@ impl<L: Link> Stack<L> {
         let mut phy = Phy {
             link: &mut self.link,
             frame: Some(frame),
-            sent: &mut self.sent,
+            traffic: &mut self.traffic,
             fragments: &mut self.fragments,
         };
         self.interface.poll_ingress_single(self.now, &mut phy, &mut self.nobody);
@@ -164,19 +164,19 @@ impl<L: Link> Stack<L> {
     /// Lets a set send all that it can; whether it sent something.
     #[inline]
     pub fn egress(&mut self, set: &mut SocketSet<'_>) -> bool {
-        let before = self.sent;
+        let before = self.traffic.sent;
         loop {
             let mut phy = Phy {
                 link: &mut self.link,
                 frame: None,
-                sent: &mut self.sent,
+                traffic: &mut self.traffic,
                 fragments: &mut self.fragments,
             };
             if self.interface.poll_egress(self.now, &mut phy, set) == PollResult::None {
                 break;
             }
         }
-        self.sent != before
+        self.traffic.sent != before
     }
 
     /// Sends what is left of a fragmented datagram: smoltcp keeps one at a time, and the next one would overwrite it.
@@ -186,7 +186,7 @@ impl<L: Link> Stack<L> {
             let mut phy = Phy {
                 link: &mut self.link,
                 frame: None,
-                sent: &mut self.sent,
+                traffic: &mut self.traffic,
                 fragments: &mut self.fragments,
             };
             self.interface.poll_egress(self.now, &mut phy, &mut self.nobody);

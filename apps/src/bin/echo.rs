@@ -90,6 +90,8 @@ fn serve_one(plan: &Plan) -> Result<(), Failed> {
     if plan.machine {
         let (digest, verified) = (digest.finish(), u8::from(digest.finish() == Digest::of_pattern(bytes)));
         print!("#echo bytes={bytes} ns={ns} calls={calls} digest={digest:#018x} verified={verified}");
+        // Each byte is copied out of one ring and into the other.
+        print!(" app_copies={} app_copied_bytes={}", 2 * calls, 2 * bytes);
         apps::print_gain(&before, &after);
     }
     Ok(())

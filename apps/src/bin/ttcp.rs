@@ -297,6 +297,8 @@ impl Plan {
         if self.machine {
             let verified = u8::from(verified);
             print!("#ttcp bytes={bytes} ns={ns} calls={calls} digest={digest:#018x} verified={verified}");
+            // Each call copies once, between its buffer and the ring.
+            print!(" app_copies={calls} app_copied_bytes={bytes}");
             apps::print_gain(&took.before, &took.after);
         }
     }

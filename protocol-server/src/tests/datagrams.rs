@@ -97,7 +97,9 @@ fn a_ring_that_is_full_drops_whole_datagrams_and_counts_them() {
 fn echo_requests_come_back_at_all_sizes() {
     let mut net = Net::new(Faults::default(), 4);
     let mut ping = App::open(&mut net.nodes[0], 10, Kind::Echo).expect("a socket");
-    for (sequence, size) in [0, 56, 57, 1472, 1473, 8000, 65_507, 3000, 1473, 65_000, 40_001, 100].into_iter().enumerate() {
+    for (sequence, size) in
+        [0, 56, 57, 1472, 1473, 8000, 65_507, 3000, 1473, 65_000, 40_001, 100].into_iter().enumerate()
+    {
         let payload: Vec<u8> = (0..size).map(pattern).collect();
         put(&mut ping, endpoint(1, sequence as u16), &payload);
         let mut got = None;
