@@ -195,7 +195,21 @@ fn the_driver_keeps_each_buffer_single() {
     let places = Places::packed(64, 1, 4, 2).unwrap();
     let mbuf = |n: u32| places.mbufs + 128 * n;
     let cluster = |n: u32| places.clusters + 2048 * n;
-    let lies = [0, 1, 2, mbuf(0), mbuf(1), mbuf(3), mbuf(4), mbuf(1) + 4, cluster(0), cluster(1), cluster(2), 1 << 31, u32::MAX];
+    let lies = [
+        0,
+        1,
+        2,
+        mbuf(0),
+        mbuf(1),
+        mbuf(3),
+        mbuf(4),
+        mbuf(1) + 4,
+        cluster(0),
+        cluster(1),
+        cluster(2),
+        1 << 31,
+        u32::MAX,
+    ];
     let errors = Cell::new(0);
     let may_store_at = Cell::new((0, 0));
     let may_store = |address| (may_store_at.get().0..may_store_at.get().1).contains(&address);
@@ -210,8 +224,9 @@ fn the_driver_keeps_each_buffer_single() {
         let mut mine = Vec::new();
         for _ in 0..2 {
             let mut got = Vec::new();
-            let outcome =
-                armed.run(|| space.try_alloc_cluster_batch(2, &mut ledger, |item, cluster| got.push((item, cluster))));
+            let outcome = armed.run(|| {
+                space.try_alloc_cluster_batch(2, &mut ledger, |item, cluster| got.push((item, cluster)))
+            });
             assert!(got.len() <= 2);
             errors.set(errors.get() + u32::from(outcome.is_err()));
             for (item, cluster) in got {

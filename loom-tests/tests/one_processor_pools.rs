@@ -115,8 +115,11 @@ fn want(always_defer: bool) {
     explore(3, |run| {
         let window = Window::new(1, 2, 2);
         let queue = DualQueue::new();
-        let driver =
-            RefCell::new((InterruptSpace::new(window.view()), InProducer::new(&queue, window.view()), Vec::new()));
+        let driver = RefCell::new((
+            InterruptSpace::new(window.view()),
+            InProducer::new(&queue, window.view()),
+            Vec::new(),
+        ));
         {
             let (space, _, mine) = &mut *driver.borrow_mut();
             assert_eq!(space.try_alloc_cluster_batch(2, &mut NoLedger, |item, _| mine.push(item)), Ok(2));

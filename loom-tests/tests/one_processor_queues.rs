@@ -190,7 +190,11 @@ fn the_driver_sends_all_in_order_and_is_bounded() {
             }
         });
         assert_eq!(sent.get(), 4, "a packet was stranded");
-        assert_eq!(producer.stats().lock_failures, 0, "the driver is never in the middle when the server runs");
+        assert_eq!(
+            producer.stats().lock_failures,
+            0,
+            "the driver is never in the middle when the server runs"
+        );
     });
     // Condition, head, Enabled; condition, head, Enabled once more. Each busy attempt adds 5, less the look at Enabled.
     assert_eq!(empty.0.get(), (6, 14));

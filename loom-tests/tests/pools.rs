@@ -133,6 +133,40 @@ fn a_shared_cluster_is_freed_once() {
     });
 }
 
+/// Two mbufs refer to one cluster. The server is done with the data and drops its reference; the driver, if it comes after
+/// that, frees the cluster and fills it anew.
+#[test]
+fn the_last_reference_may_be_the_drivers() {
+    check(|| {
+        let m = Model::new(1, 2, 2);
+        let mut space = ProtocolSpace::new(m.view());
+        let [first, second] = [space.alloc_cluster().unwrap(), space.alloc_cluster().unwrap()];
+        let cluster = m.view().mbuf(first).unwrap().cluster().unwrap();
+        assert!(space.share(cluster));
+        // Its own cluster is given up for the model.
+        m.memory.refer(m.geometry.mbuf_index(second).unwrap(), cluster);
+        let driver = thread::spawn({
+            let m = Arc::clone(&m);
+            move || {
+                let (mut left, mut taken) = (Vec::new(), Vec::new());
+                let mut space = InterruptSpace::new(m.view());
+                let freed = space.try_free(&[first], &mut NoLedger, |item| left.push(item)).unwrap();
+                if freed == 1 {
+                    space.try_alloc_cluster_batch(1, &mut NoLedger, |item, _| taken.push(item)).unwrap();
+                    taken.iter().for_each(|&item| m.own(item));
+                }
+                left.extend(taken);
+                left
+            }
+        });
+        m.own(second);
+        space.free_chain(second);
+        space.free_batch(&driver.join().unwrap());
+        assert_eq!(space.misbehaviour(), None);
+        assert_eq!(m.view().audit(), Ok(Audit { mbufs: 2, clusters: 1 }));
+    });
+}
+
 /// The count goes up and down on one side while the other side frees and takes in the same pool.
 #[test]
 fn counts_hold_while_the_driver_works() {

@@ -28,6 +28,12 @@ impl LoomMemory {
             space: SpaceControl { want: AtomicU32::new(0) },
         }
     }
+
+    /// The mbuf with `index` refers to `cluster`, whose count the model has raised: what a split does, which loom
+    /// has no data for.
+    pub fn refer(&self, index: u32, cluster: shmqueue::Item) {
+        self.mbufs[index as usize].set_cluster(Some(cluster));
+    }
 }
 
 #[derive(Clone, Copy)]

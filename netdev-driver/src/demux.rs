@@ -36,6 +36,8 @@ pub const ETHERNET_BYTES: u32 = 14;
 pub const WORDS: usize = 10;
 
 const TYPE_IPV4: u16 = 0x0800u16.swap_bytes();
+/// Type, version and header length, as bytes 12 to 14 have them, of IPv4 without options.
+const IPV4_20: u32 = u32::from_le_bytes([0x08, 0x00, 0x45, 0]);
 const TYPE_ARP: u16 = 0x0806u16.swap_bytes();
 const TYPE_IPV6: u16 = 0x86ddu16.swap_bytes();
 
@@ -51,9 +53,7 @@ pub fn classify(len: u32, word: impl Fn(usize) -> u64) -> Result<Family, Drop> {
     // What comes most: IPv4 with a header of 20 bytes, one comparison; long enough for that and not too long, another, since what is too
     // short wraps to a large number.
     let rest = len.wrapping_sub(ETHERNET_BYTES + 20);
-    if (first >> 32) as u32 & 0xff_ffff != TYPE_IPV4 as u32 | 0x45 << 16
-        || rest > FRAME_BYTES_MAX - ETHERNET_BYTES - 20
-    {
+    if (first >> 32) as u32 & 0xff_ffff != IPV4_20 || rest > FRAME_BYTES_MAX - ETHERNET_BYTES - 20 {
         return classify_other(len, first, word);
     }
     let second = word(2); // bytes 16..24; the total length is at 16

@@ -21,6 +21,8 @@ for_both! {
     a_device_that_stands_still_is_reset;
     a_locked_pool_defers_frees;
     what_the_server_may_not_give_is_misbehaviour;
+    data_may_end_where_the_buffer_ends;
+    a_cluster_that_is_exchanged_while_it_is_sent_is_misbehaviour;
     a_hostile_window_is_survived;
     windows_open_and_close;
 }
@@ -142,7 +144,7 @@ mod on {
 
     pub fn what_the_server_may_not_give_is_misbehaviour<W: Wire>() {
         type Lie<W> = (&'static str, fn(&mut Rig<W>) -> shmqueue::Item);
-        let lies: [Lie<W>; 7] = [
+        let lies: [Lie<W>; 8] = [
             ("twice", |rig| {
                 let item = rig.server.frame(&[7; 100], &[]).unwrap();
                 rig.server.out.append(item).unwrap();
@@ -171,7 +173,13 @@ mod on {
             ("data behind the buffer", |rig| {
                 let item = rig.server.frame(&[7; 100], &[]).unwrap();
                 let mbuf = rig.server.view.mbuf(item).unwrap();
-                mbuf.set_data(mbuf.data() + 1999);
+                mbuf.set_data(mbuf.data() + 2048 - 100 + 1);
+                item
+            }),
+            ("data behind an mbuf's own room", |rig| {
+                let item = rig.server.frame(&[7; 60], &[]).unwrap();
+                let mbuf = rig.server.view.mbuf(item).unwrap();
+                mbuf.set_data(mbuf.data() + 80 - 60 + 1);
                 item
             }),
             ("a sum that wraps", |rig| {
@@ -216,6 +224,36 @@ mod on {
             misbehaviour = misbehaviour.or(rig.interrupts().misbehaviour);
         }
         assert!(matches!(misbehaviour, Some(PeerMisbehaviour::Refused(_))), "{misbehaviour:?}");
+    }
+
+    pub fn data_may_end_where_the_buffer_ends<W: Wire>() {
+        let mut rig = Rig::<W>::new(CONFIG);
+        for (bytes, room) in [(100, 2048), (60, 80)] {
+            let item = rig.server.frame(&vec![7; bytes as usize], &[]).unwrap();
+            let mbuf = rig.server.view.mbuf(item).unwrap();
+            mbuf.set_data(mbuf.data() + room - bytes);
+            if rig.server.send(item) {
+                assert_eq!(rig.endpoint.start().misbehaviour, None);
+            }
+            rig.step();
+            assert_eq!(rig.sent().len(), 1);
+        }
+        rig.settle();
+    }
+
+    /// What is freed is what was claimed: the ledger's word counts, not what the mbuf says when the frame has left.
+    pub fn a_cluster_that_is_exchanged_while_it_is_sent_is_misbehaviour<W: Wire>() {
+        let mut rig = Rig::<W>::new(CONFIG);
+        rig.set(false, true);
+        // The first may be the last of its pool; the other two are of one pool.
+        let [_, sent, kept] = [0, 1, 2].map(|n| rig.server.frame(&ipv4_frame(300, n), &[]).unwrap());
+        let other = rig.server.view.mbuf(kept).unwrap().cluster().unwrap();
+        assert!(rig.server.send(sent));
+        assert_eq!(rig.endpoint.start().misbehaviour, None);
+        // SAFETY: the word of the mbuf that names its cluster, inside the leaked window; this is what a hostile server does.
+        unsafe { rig.base.add(sent.get() as usize + 24).cast::<u32>().write_volatile(other.get()) };
+        rig.step();
+        assert_eq!(rig.endpoint.poll().misbehaviour, Some(PeerMisbehaviour::Refused(sent.get())));
     }
 
     /// Random words all over the control part of the window, while traffic goes on: nothing panics, hangs or touches what it must not.

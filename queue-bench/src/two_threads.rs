@@ -45,9 +45,10 @@ fn wait<T>(mut look: impl FnMut() -> Option<T>) -> T {
 pub fn stream<C: Contestant>(count: u32) -> Duration {
     let mut queue = C::new();
     let (mut producer, mut consumer) = queue.split();
-    let (returned, ready) = (Line(AtomicU32::new(0)), Barrier::new(2));
+    let (returned, ready) = (&Line(AtomicU32::new(0)), &Barrier::new(2));
     thread::scope(|scope| {
-        scope.spawn(|| {
+        // Each end moves to the stack of its thread: in one frame the two would share a cache line.
+        scope.spawn(move || {
             let (mut cycle, mut free) = (Cycle::default(), BUFFERS);
             ready.wait();
             for sent in 0..count {
@@ -94,9 +95,9 @@ pub fn stream<C: Contestant>(count: u32) -> Duration {
 pub fn ping_pong<C: Contestant>(count: u32) -> Duration {
     let (mut there, mut back) = (C::new(), C::new());
     let ((mut ping, mut ping_end), (mut pong, mut pong_end)) = (there.split(), back.split());
-    let ready = Barrier::new(2);
+    let ready = &Barrier::new(2);
     thread::scope(|scope| {
-        scope.spawn(|| {
+        scope.spawn(move || {
             ready.wait();
             for _ in 0..count {
                 let item = wait(|| ping_end.pop());

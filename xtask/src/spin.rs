@@ -159,6 +159,7 @@ mod tests {
     fn every_model_names_variants_that_it_has() {
         let folder = build::root().join("shmqueue/spin");
         let mut models = 0;
+        let lock = fs::read_to_string(folder.join("lock.h")).unwrap();
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|extension| extension == "pml") {
@@ -166,7 +167,8 @@ mod tests {
                 let variants = broken(&text);
                 assert!(!variants.is_empty(), "{}", path.display());
                 for variant in variants {
-                    assert!(text.matches(&format!("BROKEN_{variant}")).count() >= 1, "{variant}");
+                    let name = format!("BROKEN_{variant}");
+                    assert!(text.contains(&name) || lock.contains(&name), "{variant}");
                 }
                 models += 1;
             }

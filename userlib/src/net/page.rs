@@ -74,8 +74,7 @@ impl Page {
             return Err(Error::PeerMisbehaviour);
         }
         // SAFETY: both rings lie inside of `len`.
-        let (first, second) =
-            unsafe { (base.byte_add(At::RINGS_AT), base.byte_add(At::RINGS_AT + here)) };
+        let (first, second) = unsafe { (base.byte_add(At::RINGS_AT), base.byte_add(At::RINGS_AT + here)) };
         let rx_data = apart.map_or(first, |(data, _)| data);
         Ok(Self { base, rx_data, tx_data: second, rx_bytes, tx_bytes })
     }
