@@ -18,6 +18,7 @@ use crate::sched::Ready;
 use crate::space::Memory;
 use crate::task::{TASKS, Task};
 use crate::thread::{QUANTUM_TICKS, State, THREADS, Thread};
+use shmqueue::PeerMisbehaviour;
 
 /// Frames that must be free for the first task to start: 24 MiB.
 pub const FRAMES_MIN: usize = (24 << 20) / 4096;
@@ -318,8 +319,8 @@ impl<M: Machine> Kernel<M> {
 
     /// Does what the driver wants done after the device's interrupt.
     pub fn net_event(&mut self, m: &mut M, event: NetEvent) {
-        if event.violation {
-            self.close_for_violation(m);
+        if let Some(misbehaviour) = event.violation {
+            self.close_for_violation(m, misbehaviour);
         } else if event.resume
             && let Some(thread) = self.device.thread
         {
@@ -338,10 +339,10 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// The owner of the window wrote what cannot be: it ends, and the device is closed.
-    pub(crate) fn close_for_violation(&mut self, m: &mut M) {
+    fn close_for_violation(&mut self, m: &mut M, misbehaviour: PeerMisbehaviour) {
         let Some(owner) = self.device.owner else { return };
         self.print_culprit(m, owner);
-        m.console_write(b": the window of net0 holds what cannot be\n");
+        let _ = writeln!(Console(m), ": the window of net0 holds what cannot be: {misbehaviour}");
         self.end_task(m, owner, STATUS_WINDOW);
     }
 

@@ -21,6 +21,7 @@
 use crate::frames::Frames;
 use abi::Error;
 use abi::device::{Audit, NetInfo};
+use shmqueue::PeerMisbehaviour;
 
 /// What a page of a task allows besides reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +109,7 @@ pub struct NetEvent {
     /// Resume the bound thread: it is idle and there is something for it.
     pub resume: bool,
     /// The owner wrote what cannot be into the window: the window is closed, the task must end.
-    pub violation: bool,
+    pub violation: Option<PeerMisbehaviour>,
 }
 
 /// The network device as system calls see it. The driver and the window's layout are behind it.

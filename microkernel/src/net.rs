@@ -125,7 +125,7 @@ impl Net {
     #[inline]
     fn event(&mut self, outcome: Outcome) -> NetEvent {
         self.again = outcome.again;
-        NetEvent { resume: outcome.resume, violation: outcome.misbehaviour.is_some() }
+        NetEvent { resume: outcome.resume, violation: outcome.misbehaviour }
     }
 }
 

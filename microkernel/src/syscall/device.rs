@@ -32,7 +32,7 @@ impl<M: Machine> Kernel<M> {
         self.device_named(device)?;
         let Some(net) = m.net() else { return Err(Error::Dead) };
         let event = net.start();
-        if event.resume || event.violation {
+        if event.resume || event.violation.is_some() {
             self.net_event(m, event);
         }
         Ok(if self.current.is_none() { Outcome::SWITCHED } else { Outcome::ok(0) })

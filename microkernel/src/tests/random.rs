@@ -59,7 +59,7 @@ fn step(rig: &mut Rig, random: &mut Random) {
         rig.m.now += 1000;
         rig.m.typed.push(b'x');
         rig.kernel.console_input(&mut rig.m);
-        rig.kernel.net_event(&mut rig.m, NetEvent { resume: true, violation: false });
+        rig.kernel.net_event(&mut rig.m, NetEvent { resume: true, violation: None });
         rig.kernel.tick(&mut rig.m);
         return;
     }
@@ -102,7 +102,8 @@ fn step(rig: &mut Rig, random: &mut Random) {
         18 => {
             let event = NetEvent {
                 resume: true,
-                violation: random.below(50) == 0 && rig.kernel.device.owner != Some(0),
+                violation: (random.below(50) == 0 && rig.kernel.device.owner != Some(0))
+                    .then_some(shmqueue::PeerMisbehaviour::NotEmpty),
             };
             rig.kernel.net_event(&mut rig.m, event);
         }

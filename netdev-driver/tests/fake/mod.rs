@@ -10,6 +10,7 @@ pub mod virtio;
 use std::{
     alloc::{Layout, alloc_zeroed},
     cell::RefCell,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
     ptr::NonNull,
     rc::Rc,
 };
@@ -46,10 +47,32 @@ impl Memory {
         let layout = Layout::from_size_align(bytes, 4096).unwrap();
         // SAFETY: the size is not 0. It is never freed.
         let ptr = NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap();
+        (ptr, self.place(ptr, bytes))
+    }
+
+    /// Adds a region that the program sees at two addresses, as kernel and server see the window: both, and the device's.
+    pub fn add_shared(&mut self, bytes: usize) -> (NonNull<u8>, NonNull<u8>, u64) {
+        // SAFETY: the name is a string; the file is fresh, and lives on in its mappings.
+        let file = unsafe { OwnedFd::from_raw_fd(libc::memfd_create(c"window".as_ptr(), 0)) };
+        // SAFETY: an open file.
+        assert_eq!(unsafe { libc::ftruncate(file.as_raw_fd(), bytes as libc::off_t) }, 0);
+        let map = || {
+            let (prot, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+            // SAFETY: a new mapping of all of the file, where there is none yet. It is never unmapped.
+            let at = unsafe { libc::mmap(std::ptr::null_mut(), bytes, prot, flags, file.as_raw_fd(), 0) };
+            assert_ne!(at, libc::MAP_FAILED);
+            NonNull::new(at.cast::<u8>()).unwrap()
+        };
+        let (kernel, server) = (map(), map());
+        assert_ne!(kernel, server);
+        (kernel, server, self.place(kernel, bytes))
+    }
+
+    fn place(&mut self, ptr: NonNull<u8>, bytes: usize) -> u64 {
         let phys =
             self.regions.last().map_or(0x1_2345_6000, |r| r.phys + ((r.bytes as u64 + 0x5fff) & !0xfff));
         self.regions.push(Region { phys, ptr, bytes });
-        (ptr, phys)
+        phys
     }
 
     fn at(&self, phys: u64, bytes: usize) -> *mut u8 {
@@ -192,13 +215,14 @@ impl<M: Model> Machine<M> {
         Rc::new(Self { memory: RefCell::default(), model: RefCell::new(model), accesses: RefCell::new(0) })
     }
 
-    /// Memory for a window.
+    /// Memory for a window: as the kernel has it, and where the server sees it, which is elsewhere. So whatever crosses it has to be an
+    /// offset, in every test.
     pub fn window(&self, layout: abi::window::Layout) -> (Window, NonNull<u8>) {
         let mut memory = self.memory.borrow_mut();
-        let (base, phys) = memory.add(layout.bytes as usize);
+        let (kernel, server, phys) = memory.add_shared(layout.bytes as usize);
         memory.window = Some((phys, layout.bytes, layout));
         // SAFETY: fresh and leaked.
-        (unsafe { Window::new(base, phys, layout.bytes as usize) }, base)
+        (unsafe { Window::new(kernel, phys, layout.bytes as usize) }, server)
     }
 }
 
