@@ -11,8 +11,18 @@
 //! whatever passes from side to side is a cell here.
 //!
 //! Loom does not see load buffering, an interrupt that runs to its end within one instruction of the task,
-//! endless streams, index wrap-around, a death in the middle, and a peer that lies. Those are the business of
-//! the crates' own tests.
+//! endless streams, index wrap-around, a death in the middle, and a peer that lies. Endless streams and
+//! wrap-around are explored by the SPIN models of `shmqueue/spin/` (`cargo xtask spin`), the others by the tests
+//! here that are compiled with the hook of `shmqueue::sync` (`cargo xtask inject`):
+//!
+//! | test | |
+//! | --- | --- |
+//! | `one_processor_queues`, `one_processor_pools` | the interrupt side at every access of the task, at all pairs and triples |
+//! | `hostile` | every load of the interrupt side may return anything |
+//! | `death` | the server dies at every access |
+//! | `no_read_modify_write` | loads, stores and fences are all that the compiled code uses |
+//!
+//! `mutations/` lists what the checks have to notice; `cargo xtask mutants` sees to it that they do.
 #![cfg(loom)]
 
 use std::sync::{

@@ -157,7 +157,7 @@ fn want(always_defer: bool) {
         });
         assert_eq!(space.waiters(), 0);
         assert!(!driver.borrow().0.wanted(), "m_want is left set");
-        mine.extend(driver.borrow_mut().2.drain(..));
+        mine.append(&mut driver.borrow_mut().2);
         space.free_batch(&mine);
         space.drain_deferred(&mut deferred, 4).unwrap();
         assert_eq!(space.misbehaviour(), None);

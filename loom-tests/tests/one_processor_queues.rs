@@ -148,7 +148,9 @@ fn a_flush_takes_all_and_locks_one_sub_queue_at_a_time() {
             received += 1;
             assert_eq!(words.empty(item), received, "out of order");
         };
-        run.go(&interrupt, || drop(consumer.flush(100, &mut discard).unwrap()));
+        run.go(&interrupt, || {
+            consumer.flush(100, &mut discard).unwrap();
+        });
         consumer.flush(100, &mut discard).unwrap();
         assert_eq!(received, appended.get(), "an item was lost");
     });

@@ -32,10 +32,16 @@ impl Sum {
     #[must_use]
     pub fn bytes(mut self, bytes: &[u8]) -> Self {
         let (words, rest) = bytes.as_chunks::<8>();
-        let (blocks, words) = words.as_chunks::<8>();
-        for [a, b, c, d, e, f, g, h] in blocks {
-            // One loop branch for 64 bytes.
-            self = self.word(a).word(b).word(c).word(d).word(e).word(f).word(g).word(h);
+        let (blocks, words) = words.as_chunks::<16>();
+        for block in blocks {
+            // One loop branch for 128 bytes.
+            for word in block {
+                self = self.word(word);
+            }
+        }
+        let (fours, words) = words.as_chunks::<4>();
+        for [a, b, c, d] in fours {
+            self = self.word(a).word(b).word(c).word(d);
         }
         for word in words {
             self = self.word(word);
@@ -43,10 +49,14 @@ impl Sum {
         if rest.is_empty() {
             return self;
         }
-        let mut last = [0; 8];
-        for (to, from) in last.iter_mut().zip(rest) {
-            *to = *from;
-        }
+        // What is left, as it lies in memory, with zeros behind.
+        let last = if let Some(last) = bytes.last_chunk::<8>() {
+            (u64::from_le_bytes(*last) >> (8 * (8 - rest.len()))).to_le_bytes()
+        } else {
+            let mut last = [0; 8];
+            last[..rest.len()].copy_from_slice(rest);
+            last
+        };
         self.with(u64::from_ne_bytes(last))
     }
 

@@ -57,8 +57,8 @@ pub struct FragmentKey {
 /// What a received frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// A TCP segment.
-    Tcp(Key),
+    /// A TCP segment, and the bytes of its payload.
+    Tcp(Key, u32),
     /// A UDP datagram or an ICMP echo reply, whole, for the wildcard of its key.
     Datagram(Key),
     /// The first fragment of an IPv4 datagram, for the wildcard of its key.
@@ -127,7 +127,68 @@ fn ipv6(packet: &[u8]) -> Option<Transport<'_>> {
 #[inline]
 #[must_use]
 pub fn classify(frame: &[u8], checksum_good: bool) -> Class {
+    if let Some(segment) = Segment4::find(frame) {
+        if !checksum_good && !segment.sum().is_good() {
+            return Class::Corrupt;
+        }
+        return Class::Tcp(segment.key(), segment.payload());
+    }
     classify_inner(frame, checksum_good).unwrap_or(Class::Other)
+}
+
+/// A TCP segment in IPv4 without options or fragments: what nearly every frame of a busy server is, so that it pays to look for the
+/// fields at their fixed places.
+struct Segment4<'f> {
+    /// Ethernet, IPv4 and TCP headers, without the options of the last.
+    head: &'f [u8; 54],
+    /// The segment.
+    bytes: &'f [u8],
+}
+
+impl<'f> Segment4<'f> {
+    /// Where the TCP header begins.
+    const START: usize = 34;
+
+    #[inline(always)]
+    fn find(frame: &'f [u8]) -> Option<Self> {
+        let head = frame.first_chunk::<54>()?;
+        let [.., 8, 0, 0x45, _, high, low, _, _, fragment, more, _, TCP] = *head.first_chunk::<24>()? else {
+            return None;
+        };
+        if fragment & 0x3f != 0 || more != 0 {
+            return None;
+        }
+        let end = ETHERNET_HEADER + usize::from(u16::from_be_bytes([high, low]));
+        Some(Self { head, bytes: frame.get(Self::START..end).filter(|bytes| bytes.len() >= 20)? })
+    }
+
+    #[inline(always)]
+    fn addresses(&self) -> u64 {
+        u64::from_ne_bytes(core::array::from_fn(|i| self.head[26 + i]))
+    }
+
+    /// The sum of the pseudo-header.
+    #[inline(always)]
+    fn pseudo_header(&self) -> Sum {
+        pseudo_header(&self.head[26..34], TCP, self.bytes.len())
+    }
+
+    /// The sum of pseudo-header and segment.
+    #[inline(always)]
+    fn sum(&self) -> Sum {
+        self.pseudo_header().bytes(self.bytes)
+    }
+
+    #[inline(always)]
+    fn key(&self) -> Key {
+        let remote_local = u32::from_be_bytes(core::array::from_fn(|i| self.head[Self::START + i]));
+        Key { addresses: [self.addresses(), 0, 0, 0], ports: remote_local.rotate_left(16), protocol: TCP }
+    }
+
+    #[inline(always)]
+    fn payload(&self) -> u32 {
+        (self.bytes.len() as u32).saturating_sub(u32::from(self.head[Self::START + 12] >> 4) * 4)
+    }
 }
 
 #[inline(always)]
@@ -151,7 +212,8 @@ fn classify_inner(frame: &[u8], checksum_good: bool) -> Option<Class> {
     };
     Some(match transport.protocol {
         TCP => {
-            Class::Tcp(Key { addresses: transport.addresses, ports: ports(transport.bytes)?, protocol: TCP })
+            let key = Key { addresses: transport.addresses, ports: ports(transport.bytes)?, protocol: TCP };
+            Class::Tcp(key, payload_bytes(transport.bytes) as u32)
         }
         UDP => Class::Datagram(Key::wildcard(UDP, (ports(transport.bytes)? >> 16) as u16)),
         ICMP if !v6 && *transport.bytes.first()? == 0 => {
@@ -200,24 +262,10 @@ fn is_intact(transport: &Transport<'_>, v6: bool) -> bool {
             .is_good()
 }
 
-/// The bytes of payload in a TCP segment; 0 for every other frame.
-#[inline]
-#[must_use]
-pub fn tcp_payload_bytes(frame: &[u8]) -> usize {
-    let payload = || {
-        let packet = frame.get(ETHERNET_HEADER..)?;
-        let transport = match u16_at(frame, 12)? {
-            ETHERTYPE_IPV4 => ipv4(packet)?,
-            ETHERTYPE_IPV6 => ipv6(packet)?,
-            _ => return None,
-        };
-        if transport.protocol != TCP {
-            return None;
-        }
-        let header = usize::from(transport.bytes.get(12)? >> 4) * 4;
-        transport.bytes.len().checked_sub(header)
-    };
-    payload().unwrap_or(0)
+/// The bytes of payload in a TCP segment.
+fn payload_bytes(segment: &[u8]) -> usize {
+    let header = segment.get(12).map_or(0, |first| usize::from(first >> 4) * 4);
+    segment.len().saturating_sub(header)
 }
 
 /// Whether a frame that [`classify`] found to be TCP asks for a new connection: SYN without ACK.
@@ -248,6 +296,23 @@ const TCP_CHECKSUM_AT: usize = 16;
 
 /// Where ICMP has its checksum.
 const ICMP_CHECKSUM_AT: usize = 2;
+
+/// A TCP segment that was finished: what the device is to do, and the bytes of its payload.
+pub type FinishedSegment = (Option<ChecksumRequest>, u32);
+
+/// As [`finish`], for most TCP segments and for nothing else.
+#[inline]
+pub fn finish_segment(frame: &mut [u8], offload: bool) -> Option<FinishedSegment> {
+    let segment = Segment4::find(frame)?;
+    let payload = segment.payload();
+    // The field itself is zero, as smoltcp leaves it.
+    let value = if offload { segment.pseudo_header().fold() } else { !segment.sum().fold() };
+    let head = frame.first_chunk_mut::<54>()?;
+    let field = Segment4::START + TCP_CHECKSUM_AT;
+    [head[field], head[field + 1]] = value.to_ne_bytes();
+    let request = ChecksumRequest { start: Segment4::START as u16, offset: TCP_CHECKSUM_AT as u16 };
+    Some((offload.then_some(request), payload))
+}
 
 /// Gives a finished TCP segment its checksum, or seeds the field for the device, and an ICMP message its own. Other frames are left as
 /// they are: smoltcp sums them. What is cut into fragments is the business of [`crate::fragments`].

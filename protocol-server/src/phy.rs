@@ -43,10 +43,10 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    #[inline]
-    fn count_payload(&mut self, frame: &[u8]) {
-        let bytes = frame::tcp_payload_bytes(frame);
-        self.copies += u64::from(bytes != 0);
+    /// Counts a segment's payload.
+    #[inline(always)]
+    pub const fn count_payload(&mut self, bytes: u32) {
+        self.copies += (bytes != 0) as u64;
         self.copied_bytes += bytes as u64;
     }
 }
@@ -86,7 +86,6 @@ impl<L: Link> Device for Phy<'_, L> {
     #[inline]
     fn receive(&mut self, _: Instant) -> Option<(Rx<'_>, Tx<'_, L>)> {
         let frame = self.frame.take()?;
-        self.traffic.count_payload(frame);
         Some((Rx(frame), Tx { link: self.link, traffic: self.traffic, fragments: self.fragments }))
     }
 
@@ -113,9 +112,16 @@ impl<L: Link> TxToken for Tx<'_, L> {
         let offload = self.link.info().offload & abi::device::offload::TX_CHECKSUM != 0;
         let result = self.link.transmit(length, |buffer| {
             let result = build(buffer);
+            if let Some((request, payload)) = frame::finish_segment(buffer, offload) {
+                self.traffic.sent += 1;
+                self.traffic.count_payload(payload);
+                return (result, Built::Send(request));
+            }
             let built = self.fragments.finish(buffer, offload);
             self.traffic.sent += u64::from(built != Built::Keep);
-            self.traffic.count_payload(buffer);
+            if let frame::Class::Tcp(_, payload) = frame::classify(buffer, true) {
+                self.traffic.count_payload(payload);
+            }
             (result, built)
         });
         if let Some(first) = self.fragments.take_first() {

@@ -82,7 +82,8 @@ impl<L: Link> Stack<L> {
         self.interface.update_ip_addrs(|addresses| {
             addresses.retain(|old| !matches!(old, IpCidr::Ipv4(_)));
             if let Some(address) = address {
-                let _ = addresses.push(IpCidr::Ipv4(address)); // room for 4
+                // The first of all: smoltcp searches them several times for each packet.
+                let _ = addresses.insert(0, IpCidr::Ipv4(address)); // room for 4
             }
         });
         let routes = self.interface.routes_mut();
@@ -122,7 +123,10 @@ impl<L: Link> Stack<L> {
     #[inline]
     pub fn target(&mut self, frame: &L::Frame) -> Target {
         let slot = match classify(frame.bytes(), frame.checksum_good()) {
-            Class::Tcp(key) => self.demux.segment(&key),
+            Class::Tcp(key, payload) => {
+                self.traffic.count_payload(payload);
+                self.demux.segment(&key)
+            }
             Class::Datagram(key) => self.demux.find(&key),
             Class::FirstFragment(fragment, key) => {
                 let slot = self.demux.find(&key);

@@ -21,8 +21,9 @@
 //! it has to count, as `thread_resume` does.
 //!
 //! A waiter that finds work in (3) makes the word even without having waited. The poster may have posted by
-//! then: the next wait ends at once, and for nothing. It costs one look for work and cannot pile up: a poster
-//! posts once for each odd number.
+//! then: the next wait ends at once, and for nothing. It costs one look for work. A poster posts once for each odd
+//! number; posts for waits that never began add up until one does, which takes them all, so an event that keeps one
+//! bit is as good as one that counts.
 //!
 //! The word wraps after 2³¹ waits. A poster that last posted exactly that many waits ago would spare one
 //! wake-up; waits with a time-out, as the server's are, bound what that could cost.

@@ -94,11 +94,7 @@ fn broken(text: &str) -> Vec<&str> {
 fn explore(folder: &Path, case: &Case) -> Result<(u64, u64)> {
     let work = temp_dir::TempDir::new().context("a temporary folder")?;
     let mut generate = setup::command(setup::SPIN);
-    generate
-        .args(&case.defines)
-        .arg(format!("-I{}", folder.display()))
-        .arg("-a")
-        .arg(folder.join(&case.model));
+    generate.args(&case.defines).arg("-a").arg(folder.join(&case.model));
     succeed(generate.current_dir(work.path()), case)?;
     let mut compile = setup::command(setup::CC);
     compile.args(["-O2", "-w", "-DSAFETY", "-DNOCLAIM", "-DCOLLAPSE", "-DVECTORSZ=2048", "-DMEMLIM=3000"]);

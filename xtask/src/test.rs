@@ -15,6 +15,7 @@ const STEPS: &[Step] = &[
     ("lints", lints),
     ("layers", layers::check),
     ("host tests", host_tests),
+    ("tests by injection", loom::inject),
     ("model checks", || loom::loom(false)),
 ];
 

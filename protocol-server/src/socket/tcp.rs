@@ -25,7 +25,7 @@ use crate::{
 /// Bytes of the ring to the application, which is the receive window.
 pub const RX_RING: u32 = 256 * 1024;
 /// Bytes of the ring from the application.
-pub const TX_RING: u32 = 128 * 1024;
+pub const TX_RING: u32 = 256 * 1024;
 /// Bytes of smoltcp's transmit buffer: what may be on its way.
 pub const TX_BUFFER: usize = 128 * 1024;
 /// Less than this waits for company while data is on its way.
