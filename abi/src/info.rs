@@ -1,9 +1,9 @@
 //! The information page: mapped for reading at the same address in every task, so that the time costs no trap.
 
-use crate::vm::PAGE_BYTES;
+use crate::vm::{PAGE_BYTES, PROGRAM_END};
 
 /// Where the page is.
-pub const ADDRESS: u64 = 0x0000_7fff_ffff_8000;
+pub const ADDRESS: u64 = PROGRAM_END;
 /// "ORIELINF", as the first word of the page.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"ORIELINF");
 /// Bytes of the kernel's command line that the page can hold.

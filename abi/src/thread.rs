@@ -17,7 +17,7 @@ pub const PRIORITY_APPLICATION: u64 = 3;
 pub const PRIORITY_SERVER: u64 = 5;
 
 /// The top of the first thread's stack: it grows down from here, and its size is [`STACK_BYTES`].
-pub const STACK_TOP: u64 = 0x0000_7fff_ffff_0000;
+pub const STACK_TOP: u64 = 0x1006_0000;
 /// The size of the first thread's stack, in bytes. The page below it is never mapped.
 pub const STACK_BYTES: u64 = 256 * 1024;
 

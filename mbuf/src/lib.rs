@@ -55,6 +55,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 #![no_std]
+#![deny(missing_docs)]
 
 #[cfg(test)]
 extern crate std;

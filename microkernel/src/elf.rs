@@ -4,7 +4,7 @@
 //! The crate `elf` reads the headers; the rules are here. Everything is checked before the first page is mapped, so
 //! that a bad program costs nothing.
 
-use abi::vm::{MAP_BASE, PAGE_BYTES, USER_MIN};
+use abi::vm::{PAGE_BYTES, PROGRAM_END, USER_MIN};
 use elf::ElfBytes;
 use elf::abi::{
     EM_X86_64, ET_EXEC, PF_W, PF_X, PT_DYNAMIC, PT_GNU_STACK, PT_INTERP, PT_LOAD, PT_SHLIB, PT_TLS,
@@ -114,7 +114,7 @@ fn segment<'a>(file: &'a [u8], found: &elf::segment::ProgramHeader) -> Result<Se
     let first_page = found.p_vaddr & !(PAGE_BYTES - 1);
     if found.p_filesz > found.p_memsz
         || found.p_vaddr < USER_MIN
-        || end > MAP_BASE
+        || end > PROGRAM_END
         || (prot.write && prot.execute)
     {
         return Err(BadProgram);

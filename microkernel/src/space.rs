@@ -8,8 +8,7 @@
 //! pages, and no call changes a protection.
 
 use abi::Error;
-use abi::thread::{STACK_BYTES, STACK_TOP};
-use abi::vm::{MAP_BASE, PAGE_BYTES, USER_END, USER_MIN};
+use abi::vm::{MAP_BASE, MAP_END, PAGE_BYTES, USER_END, USER_MIN};
 
 use crate::frames::Frames;
 use crate::machine::{Machine, Prot};
@@ -19,8 +18,6 @@ use crate::memory_object::MemoryObjects;
 pub const REGIONS: usize = 1024;
 /// Regions of one task, at most: one task cannot take them all.
 pub const REGIONS_PER_TASK: u16 = 400;
-/// One past the last page that a task can map by a call: below the first thread's stack and its guard.
-pub const MAP_END: u64 = STACK_TOP - STACK_BYTES - PAGE_BYTES;
 
 /// Where a region's frames come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

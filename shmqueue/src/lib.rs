@@ -8,9 +8,10 @@
 //!
 //! | module | what it is | source |
 //! | --- | --- | --- |
-//! | [`mutex`] | the asymmetric mutex | R&H, "Software Mutex" |
+//! | [`mutex`] | the asymmetric mutex, with `turn` and without | R&H, "Software Mutex" |
 //! | [`dual`] | IN and OUT queues of two sub-queues each, with the Enabled and the condition variable protocols | R&H, "Queues" |
 //! | [`ring`] | Lamport's ring of items | L. Lamport, "Specifying Concurrent Program Modules" (1983) |
+//! | [`queue`] | what both kinds of queue have in common, as traits | |
 //! | [`wait`] | one wake-up per wait, by a generation word | R&H, "Queues": the condition variable |
 //! | [`bytes`] | a byte stream between two tasks that do not trust each other | Lamport's ring |
 //! | [`copy`] | copies to and from bytes that the peer can write at any time | |
@@ -27,6 +28,7 @@
 //! server its threads: two concurrent users of one side break the order of the items, though never memory
 //! safety.
 #![no_std]
+#![deny(missing_docs)]
 
 #[cfg(test)]
 extern crate std;
@@ -36,11 +38,12 @@ pub mod copy;
 pub mod dual;
 pub mod links;
 pub mod mutex;
+pub mod queue;
 pub mod ring;
 pub mod sync;
 pub mod wait;
 
 pub use dual::{Drained, DualQueue, EnqueueError, InConsumer, InProducer, OutConsumer, OutProducer, Stats};
 pub use links::{Item, Links, PeerMisbehaviour};
-pub use mutex::AsymmetricMutex;
+pub use mutex::{AsymmetricMutex, OneBitMutex};
 pub use wait::{Poster, WaitWord};

@@ -14,9 +14,15 @@
 //! the loads makes at least one side see the other's flag (Dekker's pattern); the fence between the two
 //! stores keeps `turn` from being seen without the flag. `Release` of an unlock pairs with the `Acquire` load
 //! of that flag by the other side, which so sees all that was done in the critical section.
+//!
+//! [`OneBitMutex`] does without `turn`, and says what that costs.
 
 use crate::sync::{AtomicU32, Ordering, const_unless_loom, full_fence, spin_loop, store_fence};
 use Ordering::{Acquire, Release};
+
+pub mod one_bit;
+
+pub use one_bit::OneBitMutex;
 
 const INTERRUPT: u32 = 1;
 const PROTOCOL: u32 = 2;

@@ -9,6 +9,8 @@
 //! and wake-up are as in [`crate::dual`]: FENCE after the push and before the condition; FENCE after the
 //! condition and before the second look.
 
+use core::fmt;
+
 use crate::{
     links::{Item, PeerMisbehaviour},
     sync::{
@@ -18,8 +20,9 @@ use crate::{
     },
 };
 
+mod drain;
+
 #[repr(C, align(64))]
-#[derive(Default)]
 struct Line(AtomicU32);
 
 /// A ring of `N` items in shared memory; `N` is a power of two. Zero bytes are an empty ring whose consumer
@@ -45,14 +48,27 @@ impl<const N: usize> Ring<N> {
     };
 
     /// An empty ring.
+    #[cfg(not(loom))]
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            tail: Line(AtomicU32::new(0)),
+            head: Line(AtomicU32::new(0)),
+            condition: Line(AtomicU32::new(0)),
+            slots: [const { AtomicU32::new(0) }; N],
+        }
+    }
+
+    /// An empty ring.
+    #[cfg(loom)]
     #[must_use]
     pub fn new() -> Self {
+        let line = || Line(AtomicU32::new(0));
         Self {
-            tail: Line::default(),
-            head: Line::default(),
-            condition: Line::default(),
+            tail: line(),
+            head: line(),
+            condition: line(),
             slots: core::array::from_fn(|_| AtomicU32::new(0)),
-            #[cfg(loom)]
             shadow: core::array::from_fn(|_| loom::cell::UnsafeCell::new(())),
         }
     }
@@ -77,6 +93,17 @@ pub enum PushError {
     /// The consumer's index cannot be.
     Peer(PeerMisbehaviour),
 }
+
+impl fmt::Display for PushError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("the ring is full"),
+            Self::Peer(misbehaviour) => misbehaviour.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for PushError {}
 
 /// The end that pushes; one per ring, made while it is new.
 pub struct RingProducer<'q, const N: usize> {

@@ -87,7 +87,7 @@ fn segments_must_be_where_they_may_be() {
         ),
         ("at null", with(text(0, 32))),
         ("below the lowest", with(text(USER_MIN - 1, 32))),
-        ("in the mapping area", with(text(MAP_BASE - 16, 32))),
+        ("beyond the program's area", with(text(PROGRAM_END - 16, 32))),
         ("in the kernel", with(text(0xffff_ffff_8000_0000, 32))),
         ("not canonical", with(text(0x0000_9000_0000_0000, 32))),
         ("wraps", with(text(u64::MAX - 16, 32))),
@@ -141,7 +141,7 @@ fn no_changed_byte_gets_round_the_rules() {
             bytes[at] = value;
             let Ok(program) = Program::parse(&bytes) else { continue };
             for segment in program.segments() {
-                assert!(segment.first_page >= USER_MIN & !(PAGE_BYTES - 1) && segment.end() <= MAP_BASE);
+                assert!(segment.first_page >= USER_MIN & !(PAGE_BYTES - 1) && segment.end() <= PROGRAM_END);
                 assert!(!(segment.prot.write && segment.prot.execute));
                 let room = segment.end() - segment.address;
                 assert!(segment.contents.len() as u64 <= room);

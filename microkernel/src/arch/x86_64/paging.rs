@@ -17,7 +17,7 @@ pub const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
 /// Where physical address 0 is seen.
 pub const DIRECT_MAP: u64 = 0xffff_8000_0000_0000;
 /// Where device registers are mapped.
-pub const MMIO: u64 = 0xffff_c000_0000_0000;
+pub const MMIO: u64 = 0xffff_ffff_a000_0000;
 /// The user's half ends one page before the canonical hole, so that a `syscall` at its very end cannot return
 /// to an address that faults in `sysretq` (SDM volume 2, SYSRET).
 const USER_END: u64 = abi::vm::USER_END - FRAME_BYTES;
