@@ -19,7 +19,7 @@
 //! 2. Sockets: of each that has had a packet, a timer, or something new in its page: bytes to the application, bytes from it,
 //!    what TCP wants to send, the state, and one resume if the application waits for what happened.
 //! 3. The link is told to start the device, once.
-//! 4. When there was nothing to do: announce sleep, look again, suspend until the next timer.
+//! 4. Unless frames were left behind: announce sleep, look again, and if there is nothing, suspend until the next timer.
 #![no_std]
 
 extern crate alloc;

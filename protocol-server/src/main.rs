@@ -227,8 +227,11 @@ fn run(server: &mut GuestServer, net: &NetInfo) -> Result<(), String> {
             if passes % PASSES_BETWEEN_MESSAGES == 0 {
                 answer_messages(server);
             }
+        }
+        if server.is_unfinished() {
             continue;
         }
+        // No second pass to see that there is nothing more: getting ready to sleep looks for itself.
         if let Some(misbehaviour) = server.stack.link.misbehaviour() {
             return Err(alloc::format!("{DEVICE}: {misbehaviour}"));
         }

@@ -40,6 +40,8 @@ pub struct Server<L: Link, S: System> {
     status_name: u32,
     dhcp: Option<Dhcp>,
     batch: Vec<L::Frame>,
+    /// The last pass took as many frames as a pass may.
+    unfinished: bool,
     next_ident: u16,
 }
 
@@ -60,6 +62,7 @@ impl<L: Link, S: System> Server<L, S> {
             status_name,
             dhcp: None,
             batch: Vec::with_capacity(BATCH),
+            unfinished: false,
             next_ident: seed as u16 | 1,
         })
     }
@@ -125,8 +128,15 @@ impl<L: Link, S: System> Server<L, S> {
             }
         }
         self.batch = batch;
+        self.unfinished = taken == BATCH * BATCHES;
         self.counters.add(ServerCounter::FramesIn, taken as u64);
         taken != 0
+    }
+
+    /// Whether the last pass left frames behind, some of them perhaps where [`prepare_sleep`](Self::prepare_sleep) does not look.
+    #[must_use]
+    pub const fn is_unfinished(&self) -> bool {
+        self.unfinished
     }
 
     #[inline]
@@ -188,6 +198,8 @@ impl<L: Link, S: System> Server<L, S> {
     }
 
     /// Announces that the server is about to sleep, and looks again.
+    ///
+    /// Not after a pass that [left frames behind](Self::is_unfinished).
     ///
     /// `Some`: sleep until that time, in microseconds, or until resumed; then [`wake`](Self::wake). `None`: there is work, and it is
     /// awake.
