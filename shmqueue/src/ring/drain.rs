@@ -2,7 +2,7 @@
 
 use core::ops::ControlFlow;
 
-use super::{Acquire, Relaxed, Release, Ring, RingConsumer};
+use super::{Acquire, Relaxed, Release, RingConsumer};
 use crate::{
     Drained,
     links::{Item, PeerMisbehaviour},
@@ -38,7 +38,7 @@ impl<const N: usize> RingConsumer<'_, N> {
             }
             left -= 1;
             #[cfg(loom)]
-            self.ring.shadow[(self.head & Ring::<N>::MASK) as usize].with(|_| ());
+            self.ring.shadow[(self.head & super::Ring::<N>::MASK) as usize].with(|_| ());
             // Relaxed: ordered by the Acquire of `refill`.
             let slot = self.ring.slot(self.head).load(Relaxed);
             let item = Item::new(slot).ok_or(PeerMisbehaviour::NotAnItem(slot))?;
