@@ -59,13 +59,18 @@ pub fn present(tool: Tool) -> bool {
     find(tool.program).is_some()
 }
 
+/// What is to be installed for a command that needs `tools`: once there is something, everything that most commands need comes with it.
+fn missing(tools: &[Tool], present: impl Fn(Tool) -> bool) -> Vec<Tool> {
+    let rare = tools.iter().filter(|tool| ALL.iter().all(|common| common.program != tool.program));
+    ALL.iter().chain(rare).copied().filter(|tool| !present(*tool)).collect()
+}
+
 /// Installs what is missing of these.
 pub fn ensure(tools: &[Tool]) -> Result<()> {
     if tools.iter().all(|tool| present(*tool)) {
         return Ok(());
     }
-    // Once something must be installed, everything that any command needs comes with it.
-    let missing: Vec<Tool> = ALL.iter().copied().filter(|tool| !present(*tool)).collect();
+    let missing = missing(tools, present);
     let packages = packages(&missing);
     let programs: Vec<_> = missing.iter().map(|tool| tool.program).collect();
     let install = format!("apt-get update && apt-get install -y {}", packages.join(" "));
@@ -120,6 +125,17 @@ fn sudo_works() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_asked_for_is_installed_and_what_every_command_needs_with_it() {
+        let names = |tools: &[Tool], there: &[&str]| -> Vec<&str> {
+            missing(tools, |tool| there.contains(&tool.program)).iter().map(|tool| tool.program).collect()
+        };
+        let all: Vec<_> = ALL.iter().map(|tool| tool.program).collect();
+        assert_eq!(names(&[SPIN, CC], &all), ["spin"]);
+        assert_eq!(names(&[QEMU], &all[1..]), [QEMU.program]);
+        assert_eq!(names(&[CC, SPIN], &[]).len(), ALL.len() + 1);
+    }
 
     #[test]
     fn finds_programs_and_names_packages_once() {
