@@ -102,7 +102,7 @@ pub trait Link {
     /// The server goes on.
     fn clear_idle(&mut self);
 
-    /// Whether a frame waits.
+    /// Whether a frame waits. Asked only after a [`Link::receive`] that found fewer than its limit.
     fn has_frames(&mut self) -> bool;
 
     /// Frames that could not be built for want of a buffer, since the start.

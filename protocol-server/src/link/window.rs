@@ -348,7 +348,7 @@ impl<'w, D: Doorbell> Link for WindowLink<'w, D> {
 
     #[inline]
     fn has_frames(&mut self) -> bool {
-        // Asked when `receive` has found nothing, so no queue has anything in private: what there is shows in the control blocks.
+        // The last `receive` found fewer than its limit, so no queue has anything in private: what there is shows in the control blocks.
         self.queues[..4].iter().any(|queue| !queue.is_empty())
     }
 
