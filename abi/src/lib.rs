@@ -8,7 +8,9 @@
 //! | [`syscall`], [`error`], [`vm`], [`thread`] | any task and the kernel |
 //! | [`message`], [`port`] | any task and the kernel, which carries messages and rights |
 //! | [`window`], [`device`] | the protocol server and the kernel's driver (Reynolds and Heller 1991, "Shared Memory & Synchronization") |
+//! | [`filter`] | who opens a network device on the path by message, and the kernel's driver (Mogul, Rashid and Accetta 1987) |
 //! | [`socket`], [`name`] | applications and the servers |
+//! | [`path`] | the kernel's command line and anyone who depends on the path |
 //! | [`info`], [`counters`] | the kernel and anyone who measures |
 //! | [`mark`], [`exit`] | the guest and the host that runs it under QEMU |
 //!
@@ -23,10 +25,12 @@ pub mod counters;
 pub mod device;
 pub mod error;
 pub mod exit;
+pub mod filter;
 pub mod info;
 pub mod mark;
 pub mod message;
 pub mod name;
+pub mod path;
 pub mod port;
 pub mod socket;
 pub mod syscall;

@@ -1,11 +1,16 @@
-//! Messages: 256 bytes, copied, with up to two rights. They are for control; data crosses in shared memory.
+//! Messages: 256 bytes, copied, with up to two rights and, beside the body, up to [`DATA_MAX`] bytes of data.
+//!
+//! Data goes in line, copied into the kernel and out of it, or out of line: pages that leave one address space and come into another
+//! (Mach 3.0). On the path by window no data goes by message; the path by message is what it is compared with.
 
 use crate::codes::codes;
 
 /// The size of a message, in bytes.
 pub const MESSAGE_BYTES: usize = 256;
 /// The bytes of its body.
-pub const BODY_BYTES: usize = 224;
+pub const BODY_BYTES: usize = 208;
+/// The most data that goes along with a message, in bytes.
+pub const DATA_MAX: usize = 65_536;
 
 /// Sent by the kernel when what a name denotes has died; body word 0 is the name, word 1 the exit status of a task
 /// ([`crate::thread`]) or 0.
@@ -13,6 +18,9 @@ pub const NOTIFY_DEAD_NAME: u32 = 0xffff_0001;
 
 /// Sent by the kernel to a port when a right to send once to it died unused: no answer will come.
 pub const NOTIFY_SEND_ONCE: u32 = 0xffff_0002;
+/// Sent by the kernel to the port of a packet filter ([`crate::syscall::Syscall::DeviceSetFilter`]): the data is a frame that matched;
+/// body word 0 says what is known of it, bits of [`frame`].
+pub const NET_FRAME: u32 = 0xffff_0003;
 /// The ids from here on are the kernel's.
 pub const KERNEL_IDS: u32 = 0xffff_0000;
 
@@ -29,6 +37,25 @@ codes! {
         MakeSendOnce = 3,
         /// The sender gives the right away: a send, send-once, receive or memory-object right.
         Move = 4,
+    }
+}
+
+/// The bits of body word 0 of a [`NET_FRAME`].
+pub mod frame {
+    /// Device or driver vouch for the transport checksum.
+    pub const CHECKSUM_GOOD: u32 = 1;
+}
+
+codes! {
+    /// How a message's data travels.
+    pub enum Data {
+        /// There is none.
+        None = 0,
+        /// Copied from the sender, and copied to where the receiver said that there is room.
+        Inline = 1,
+        /// Whole pages of the sender's own memory are taken out of its address space, whether or not the last is full, and mapped
+        /// for reading and writing in the receiver's, who gives them up with [`crate::syscall::Syscall::VmDeallocate`].
+        OutOfLine = 2,
     }
 }
 
@@ -54,6 +81,14 @@ pub struct Message {
     pub length: u32,
     /// The number of the sending task; the kernel writes it, so the receiver can believe it.
     pub sender: u32,
+    /// Where the data is; for [`Data::OutOfLine`] the start of a page. Before a receive: where there is room for data in line.
+    /// Afterwards: where the data is.
+    pub data_address: u64,
+    /// Bytes of data. Before a receive: how much room there is. A message whose data in line needs more stays queued, and the receive
+    /// is [`crate::Error::TooLong`].
+    pub data_length: u32,
+    /// How the data travels, a [`Data`]. The receiver need not set it.
+    pub data_kind: u32,
     /// The body.
     pub body: [u8; BODY_BYTES],
 }
@@ -73,6 +108,9 @@ impl Message {
             carried_disposition: 0,
             length: 0,
             sender: 0,
+            data_address: 0,
+            data_length: 0,
+            data_kind: 0,
             body: [0; BODY_BYTES],
         }
     }

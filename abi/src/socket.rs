@@ -1,8 +1,11 @@
 //! Sockets: what an application and the protocol server say by message, and what they share.
 //!
-//! Control goes by message to the port that the name service has under [`crate::name::NETWORK`]; data crosses in memory objects
-//! of the socket's own, the page below and two byte rings, which both map. Each side keeps its own ring index to itself: what
-//! the other wrote is a claim, to be checked.
+//! Control goes by message to the port that the name service has under [`crate::name::NETWORK`]. Each socket has a page, below, in
+//! which both sides find its state and wait for each other, and two byte rings. How bytes get into the rings and out of them is the path's
+//! business ([`crate::path`]): by window the application maps the rings; by message it asks with [`Request::Write`] and
+//! [`Request::Read`]; monolithic, by system calls. In the last two it maps the page alone.
+//!
+//! Each side keeps its own ring index to itself: what the other wrote is a claim, to be checked.
 //!
 //! A connection's receive ring is an object apart, which the application can map for reading only. Since nobody else can write it, the
 //! server lets TCP put segments into it where they belong, those out of order too: it is the receive buffer, and its free
@@ -43,6 +46,12 @@ codes! {
         Interface = 0x209,
         /// Reply: words from [`audit`], the server's part of the accounting of every mbuf and cluster.
         Audit = 0x20a,
+        /// On the path by message: word 0: socket; words 1 to 6 of a datagram: the peer's [`Endpoint`]. The data goes into the transmit ring, of
+        /// a stream as much as there is room for, of a datagram all or nothing. Reply: word 1 the bytes taken, 0 if there is no room now.
+        Write = 0x20b,
+        /// On the path by message: word 0: socket; word 1: the bytes wanted, at most. Reply: word 1 the bytes that the data is, 0 if there is
+        /// nothing now; of a datagram also word 2 its length before it was cut, words 3 to 8 the peer's [`Endpoint`].
+        Read = 0x20c,
     }
 }
 

@@ -100,11 +100,32 @@ codes! {
         DeviceBindThread = 68,
         /// `(device, &mut device::Audit)`: the kernel's ledger, summed, for the accounting of every mbuf and cluster.
         DeviceAudit = 69,
+        /// `(device, port, priority, program, words)`: from now on frames that match the packet filter `program`, so many 16-bit words
+        /// ([`crate::filter`]), go to the port as [`crate::message::NET_FRAME`] messages. The port is named by its receive right. A port has
+        /// one filter; 0 words take it away. A program that is not valid is [`crate::Error::BadArgument`]. On the path by message only.
+        DeviceSetFilter = 70,
+        /// `(device, buffer, length, checksum)`: sends one frame, which the kernel copies before it returns. `checksum`: 0, or `start | offset << 16`,
+        /// where the device is to fill in a checksum ([`crate::device::offload::TX_CHECKSUM`]). [`crate::Error::QueueFull`]: no room in the
+        /// transmit ring. On the path by message only.
+        DeviceWrite = 71,
+        /// As [`Syscall::DeviceWrite`], but the frame lies at the start of a page of the caller's own memory, which is taken out of its address
+        /// space and sent from where it is.
+        DeviceWritePage = 72,
 
         /// `(buffer of u64, count) -> number written`: the kernel's counters, in the order of [`crate::counters::Counter`].
         CountersRead = 80,
         /// `() -> 64 bits`: entropy to seed a generator with; not for keys.
         Entropy = 81,
+
+        /// `(&mut message::Message)`: on the monolithic path, one of [`crate::socket::Request`] to the stack in the kernel. The message is
+        /// what would be sent to the protocol server (its `destination` and `reply` are not looked at), and afterwards the reply.
+        SocketRequest = 96,
+        /// `(socket, buffer, length, &socket::Record or 0) -> bytes`: on the monolithic path, puts bytes into a stream, as many as there is room
+        /// for, or with a record the one datagram. 0: no room now.
+        SocketWrite = 97,
+        /// `(socket, buffer, length, &mut socket::Record or 0) -> bytes`: on the monolithic path, takes bytes of a stream, or with a record the
+        /// next datagram, of which what does not fit is lost. 0: nothing there now.
+        SocketRead = 98,
     }
 }
 

@@ -85,6 +85,12 @@ impl<M: Machine> Kernel<M> {
             Syscall::DeviceAudit => self.device_audit(m, a, b),
             Syscall::CountersRead => self.counters_read(m, a, b),
             Syscall::Entropy => Ok(Outcome::ok(m.entropy())),
+            Syscall::DeviceSetFilter
+            | Syscall::DeviceWrite
+            | Syscall::DeviceWritePage
+            | Syscall::SocketRequest
+            | Syscall::SocketWrite
+            | Syscall::SocketRead => Err(Error::BadCall),
         }
     }
 

@@ -340,6 +340,8 @@ impl Rig {
     }
 }
 
+const BODY_AT: usize = core::mem::offset_of!(abi::message::Message, body);
+
 pub(crate) const RECEIVE_AT: u64 = DATA + 0x2000 + 0xfc0;
 
 /// A message, as the tests write and read it; it crosses a page's end where it is received.
@@ -383,6 +385,11 @@ impl Letter {
             self.carried.1,
             self.body.len() as u32,
             0xdead_beef,
+            // No data: its address, two words, its length and its kind.
+            0,
+            0,
+            0,
+            0,
         ];
         let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         bytes.extend(&self.body);
@@ -397,7 +404,7 @@ impl Letter {
             id: word(1),
             reply: (word(2).into(), word(3)),
             carried: (word(4).into(), word(5)),
-            body: bytes[32..32 + word(6) as usize].to_vec(),
+            body: bytes[BODY_AT..BODY_AT + word(6) as usize].to_vec(),
             sender: word(7),
         }
     }

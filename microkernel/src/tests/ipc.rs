@@ -48,12 +48,12 @@ fn call_and_reply_by_a_send_once_right() {
     assert_eq!(rig.receive(mine, FOREVER), Got::Blocked);
     assert_eq!(rig.pick(), Some(0));
     let reply = rig.letter(0).reply.0;
-    assert_eq!(rig.send(&Letter::to(reply, 2).saying(&[9; 224]), 0), Got::Value(0));
+    assert_eq!(rig.send(&Letter::to(reply, 2).saying(&[9; 208]), 0), Got::Value(0));
     assert_eq!(rig.send(&Letter::to(reply, 2), 0), Got::Error(Error::BadName), "used up");
     assert_eq!(rig.receive(port, FOREVER), Got::Blocked);
     assert_eq!(rig.pick(), Some(1));
     assert_eq!(rig.result(1), Some(Got::Value(0)));
-    assert_eq!(rig.letter(1).body, [9; 224]);
+    assert_eq!(rig.letter(1).body, [9; 208]);
     rig.audit();
 }
 

@@ -125,6 +125,7 @@ impl<L: Link, S: System> Server<L, S> {
             Request::Close => self.close(slot),
             Request::Abort => self.abort(slot),
             Request::Rebind => self.rebind(slot, message),
+            Request::Write | Request::Read => Err(Error::BadCall),
             Request::Hello | Request::Open | Request::Interface | Request::Audit => Err(Error::BadCall),
         }
     }
