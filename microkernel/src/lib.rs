@@ -9,6 +9,7 @@
 //! | [`task`], [`thread`], [`sched`], `lifecycle` | who runs; how they begin and end |
 //! | [`port`], [`names`], `rights`, `ipc` | ports and rights, and the messages that carry them |
 //! | [`module`], [`elf`], [`cmdline`] | what the machine boots from |
+//! | [`sockets`] | the stack in the kernel, where it is there |
 //! | [`symbols`] | the kernel's functions by name, for its panic report |
 //! | `syscall` | the system calls, a file for each family |
 //!
@@ -35,6 +36,7 @@ pub mod names;
 pub mod port;
 mod rights;
 pub mod sched;
+pub mod sockets;
 pub mod space;
 pub mod symbols;
 mod syscall;

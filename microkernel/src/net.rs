@@ -1,56 +1,67 @@
-//! The network device: what ties a driver of [`netdev_driver`] to the kernel's system calls and to the machine's interrupts.
-//!
-//! The command line chooses the shape of the window: `pools=` and `clusters=` (of all pools together; each pool has a power
-//! of two of them, and twice as many mbufs).
-#![expect(unsafe_code, reason = "takes the ledger's static, once")]
+//! The network device: what ties a driver of [`netdev_driver`] to the kernel's system calls and to the machine's interrupts. A file for each path
+//! ([`abi::path`]), of which `path=` on the command line chooses one.
+#![expect(clippy::large_enum_variant, reason = "there is one, in a static")]
 
-use crate::arch::global::Global;
-use crate::arch::hal::{PciHal, take_window};
 use crate::arch::machine::Pc;
 use crate::board;
 use abi::Error;
+use abi::counters::COUNT;
 use abi::device::{Audit, NetInfo};
-use abi::window::{Config, ConfigError, POOLS_MAX};
+use abi::message::Message;
+use abi::path::Path;
+use abi::socket::{Endpoint, Record};
+use abi::window::{ConfigError, POOLS_MAX};
 use core::fmt;
 use microkernel::machine::{NetDevice, NetEvent};
+use microkernel::sockets::{Pieces, Shared, Sockets, Wakes};
 use microkernel::{Kernel, cmdline};
-use netdev_driver::device::Device;
-use netdev_driver::endpoint::Outcome;
-use netdev_driver::ledger::Ledger;
 use netdev_driver::nic::NicError;
 
-/// Pools, if the command line does not say.
-const POOLS: u64 = 2;
-/// Clusters of all pools together, if the command line does not say: four times what a receive ring takes.
-const CLUSTERS: u64 = 1024;
+mod monolithic;
+mod window;
+
+use monolithic::Monolithic;
+use window::Window;
+
 /// Ticks between two looks of the watchdog.
 const WATCHDOG_TICKS: u32 = 250;
 
-/// The ledger is too large for a stack.
-static LEDGER: Global<Ledger> = Global::new(Ledger::new());
-
-/// The device.
-pub struct Net {
-    device: Device<'static, PciHal>,
-    /// The device has more to do, and will not interrupt for it.
-    again: bool,
-    ticks: u32,
+/// The device, on one path.
+pub enum Net {
+    /// It has a window, for a protocol server.
+    Window(Window),
+    /// It is the kernel's, and so is the stack.
+    Monolithic(Monolithic),
 }
 
 /// Why a machine that has a network device boots without it.
 #[derive(Debug)]
 pub enum InitError {
+    /// The command line asks for a path that is none.
+    Path,
     /// The command line asks for a window that cannot be.
     Config(ConfigError),
-    /// There is no memory for its rings and the window.
+    /// There is no memory for its rings and the window, or buffers.
     NoMemory,
     /// The device does not answer as it should.
     Nic(NicError),
+    /// There is no memory for the stack's heap of so many MiB.
+    Heap(u64),
+    /// What the command line says of `heap=` is no number that a heap can have.
+    HeapSize,
+    /// An address on the command line is none: the option and what it says.
+    Address(&'static str, &'static str),
+    /// The stack did not start.
+    Stack(Error),
 }
 
 impl fmt::Display for InitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Path => {
+                write!(f, "boot: path= must be one of")?;
+                Path::ALL.iter().try_for_each(|path| write!(f, " {}", path.name()))
+            }
             Self::Config(ConfigError::Pools) => write!(f, "boot: pools= must be 1 to {POOLS_MAX}"),
             Self::Config(ConfigError::NotPowerOfTwo) => {
                 write!(f, "boot: clusters= must be at least 16 for each pool")
@@ -60,104 +71,165 @@ impl fmt::Display for InitError {
             }
             Self::NoMemory => write!(f, "boot: too little memory for the window: give QEMU more with -m"),
             Self::Nic(error) => write!(f, "boot: net0: {error}"),
+            Self::Heap(mib) => write!(
+                f,
+                "boot: no {mib} MiB in one piece for the stack's heap: give QEMU more with -m, or less with heap="
+            ),
+            Self::HeapSize => {
+                write!(f, "boot: heap= must be {} to {} MiB", monolithic::HEAP_MIN, monolithic::HEAP_MAX)
+            }
+            Self::Address(key, value) => write!(f, "boot: {key}={value} is no address"),
+            Self::Stack(error) => write!(f, "boot: the stack: {error}"),
         }
     }
 }
 
-/// Looks for a device that a driver knows, and makes it ready to be opened. A machine may have none.
+/// Looks for a device that a driver knows, and makes it ready. A machine may have none.
 ///
 /// # Errors
 /// See [`InitError`].
-pub fn init(kernel: &mut Kernel<Pc>, machine: &mut Pc, line: &[u8]) -> Result<(), InitError> {
+pub fn init(kernel: &mut Kernel<Pc>, machine: &mut Pc, line: &'static [u8]) -> Result<(), InitError> {
+    let path = match cmdline::get(line, Path::OPTION) {
+        None => Path::default(),
+        Some(name) => str::from_utf8(name).ok().and_then(Path::from_name).ok_or(InitError::Path)?,
+    };
     let Some((function, model)) = board::find_nic() else { return Ok(()) };
-    let config = config(line)?;
-    let layout = config.layout().map_err(InitError::Config)?;
-    let frames = kernel.frames();
-    let hal = PciHal::new(function, machine.clock, &mut machine.space, frames).ok_or(InitError::NoMemory)?;
-    let window = take_window(layout.bytes as usize, frames).ok_or(InitError::NoMemory)?;
-    // SAFETY: this function runs once, at boot, and nothing else names the static.
-    let ledger = unsafe { LEDGER.get() };
-    let device = Device::new(model, hal, window, config, ledger).map_err(InitError::Nic)?;
-    machine.net = Some(Net { device, again: false, ticks: 0 });
-    if let Some(irq) = function.irq() {
+    let irq = function.irq();
+    machine.net = Some(match path {
+        Path::Window => Net::Window(window::init(kernel, machine, line, function, model)?),
+        Path::Monolithic => Net::Monolithic(monolithic::init(kernel, machine, line, function, model)?),
+        Path::Ipc => return Err(InitError::Path),
+    });
+    if let Some(irq) = irq {
         machine.connect_nic(irq);
     }
     Ok(())
 }
 
-/// The shape of the window that the command line asks for.
-fn config(line: &[u8]) -> Result<Config, InitError> {
-    let number = |key, default| match cmdline::get(line, key) {
-        // What is no number is as wrong as one that is too large.
-        Some(_) => cmdline::number(line, key).and_then(|n| u32::try_from(n).ok()).unwrap_or(u32::MAX),
-        None => default as u32,
+macro_rules! each {
+    ($self:expr, $net:ident => $body:expr) => {
+        match $self {
+            Net::Window($net) => $body,
+            Net::Monolithic($net) => $body,
+        }
     };
-    let (pools, clusters) = (number("pools", POOLS), number("clusters", CLUSTERS));
-    let share = clusters.checked_div(pools).ok_or(InitError::Config(ConfigError::Pools))?;
-    let clusters_per_pool: u32 = share.checked_ilog2().map_or(0, |bits| 1 << bits);
-    Ok(Config { pools, mbufs_per_pool: clusters_per_pool.saturating_mul(2), clusters_per_pool })
 }
 
 impl Net {
     /// Serves the device's interrupt.
     #[inline]
     pub fn interrupt(&mut self) -> NetEvent {
-        let outcome = self.device.interrupt();
-        self.event(outcome)
+        each!(self, net => net.interrupt())
     }
 
-    /// A tick has passed: what the device will not interrupt for.
+    /// A tick has passed.
     #[inline]
     pub fn tick(&mut self, now_ns: u64) -> NetEvent {
-        self.ticks += 1;
-        if self.ticks >= WATCHDOG_TICKS {
-            self.ticks = 0;
-            let outcome = self.device.watchdog(now_ns);
-            self.event(outcome)
-        } else if self.again {
-            let outcome = self.device.poll();
-            self.event(outcome)
-        } else {
-            NetEvent::default()
-        }
-    }
-
-    #[inline]
-    fn event(&mut self, outcome: Outcome) -> NetEvent {
-        self.again = outcome.again;
-        NetEvent { resume: outcome.resume, violation: outcome.misbehaviour }
+        each!(self, net => net.tick(now_ns))
     }
 }
 
 impl NetDevice for Net {
     fn window(&self) -> (u64, u64) {
-        (self.device.window().phys(), u64::from(self.device.layout().bytes))
+        each!(self, net => net.window())
     }
 
     fn open(&mut self) -> Result<(), Error> {
-        self.again = false;
-        self.device.open().map_err(|_| Error::NoResources)
+        each!(self, net => net.open())
     }
 
     fn close(&mut self) {
-        self.device.close();
+        each!(self, net => net.close());
     }
 
     #[inline]
     fn start(&mut self) -> NetEvent {
-        let outcome = self.device.start();
-        self.event(outcome)
+        each!(self, net => net.start())
     }
 
     fn info(&self) -> NetInfo {
-        self.device.info()
+        each!(self, net => net.info())
     }
 
     fn audit(&self) -> Audit {
-        self.device.audit()
+        each!(self, net => net.audit())
     }
 
-    fn counters(&self, counters: &mut [u64; abi::counters::COUNT]) {
-        self.device.counters(counters);
+    fn counters(&self, counters: &mut [u64; COUNT]) {
+        each!(self, net => net.counters(counters));
+    }
+}
+
+impl Sockets for Net {
+    fn is_here(&self) -> bool {
+        matches!(self, Net::Monolithic(_))
+    }
+
+    fn request(&mut self, request: &Message) -> Result<Message, Error> {
+        match self {
+            Net::Monolithic(net) => net.request(request),
+            Net::Window(_) => Err(Error::BadCall),
+        }
+    }
+
+    fn shared(&self, name: u32) -> Option<Shared> {
+        match self {
+            Net::Monolithic(net) => net.shared(name),
+            Net::Window(_) => None,
+        }
+    }
+
+    fn give_back(&mut self, name: u32) {
+        if let Net::Monolithic(net) = self {
+            net.give_back(name);
+        }
+    }
+
+    #[inline]
+    fn write(
+        &mut self,
+        task: u32,
+        socket: u32,
+        from: &Pieces,
+        peer: Option<&Endpoint>,
+    ) -> Result<usize, Error> {
+        match self {
+            Net::Monolithic(net) => net.write(task, socket, from, peer),
+            Net::Window(_) => Err(Error::BadCall),
+        }
+    }
+
+    #[inline]
+    fn read(&mut self, task: u32, socket: u32, into: &Pieces) -> Result<usize, Error> {
+        match self {
+            Net::Monolithic(net) => net.read(task, socket, into),
+            Net::Window(_) => Err(Error::BadCall),
+        }
+    }
+
+    fn read_record(
+        &mut self,
+        task: u32,
+        socket: u32,
+        into: &Pieces,
+    ) -> Result<Option<(Record, usize)>, Error> {
+        match self {
+            Net::Monolithic(net) => net.read_record(task, socket, into),
+            Net::Window(_) => Err(Error::BadCall),
+        }
+    }
+
+    fn thread_died(&mut self, thread: u16) {
+        if let Net::Monolithic(net) = self {
+            net.thread_died(thread);
+        }
+    }
+
+    #[inline]
+    fn take_wakes(&mut self) -> Wakes {
+        match self {
+            Net::Monolithic(net) => net.take_wakes(),
+            Net::Window(_) => Wakes::default(),
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The protocol server's task: opens the device, maps its window, and runs [`protocol_server::server::Server`] for ever.
 //!
-//! From the kernel's command line: `ip=ADDRESS/PREFIX` or `ip=dhcp` (which is also what is done without it), `gw=ADDRESS`,
-//! `ip6=ADDRESS/PREFIX`. When there is an address the server says so and registers as `net`.
+//! What it takes from the kernel's command line is in [`protocol_server::config`]. When there is an address the server says so and
+//! registers as `net`.
 #![no_std]
 #![no_main]
 #![expect(unsafe_code, reason = "the window, and the promise about mapped memory objects")]
@@ -16,7 +16,7 @@ use abi::{
     port::NULL,
 };
 use alloc::{boxed::Box, string::String};
-use core::{fmt::Write, ptr::NonNull, time::Duration};
+use core::{ptr::NonNull, time::Duration};
 use protocol_server::{
     link::{
         LinkInfo,
@@ -25,10 +25,7 @@ use protocol_server::{
     server::Server,
     system::{Exclusive, SharedMemory, System},
 };
-use smoltcp::{
-    time::Instant,
-    wire::{EthernetAddress, IpCidr, Ipv4Address, Ipv4Cidr, Ipv6Cidr},
-};
+use smoltcp::time::Instant;
 use userlib::{
     device::Device,
     info, memory,
@@ -155,7 +152,7 @@ fn now() -> Instant {
 
 fn main(_: userlib::entry::Args) -> Result<(), String> {
     let (mut server, net) = start().map_err(|error| alloc::format!("{DEVICE}: {error}"))?;
-    configure(&mut server)?;
+    server.configure(info::option).map_err(|error| alloc::format!("{error}"))?;
     run(&mut server, &net)
 }
 
@@ -176,40 +173,6 @@ fn start() -> Result<(GuestServer, NetInfo), Error> {
     port.bind_thread(Some(&ThreadRef::first()))?;
     let seed = userlib::task::entropy().unwrap_or_else(|_| time::now_ns());
     Ok((Server::new(link, Guest { port }, seed, now())?, net))
-}
-
-/// Does what the command line says about addresses.
-fn configure(server: &mut GuestServer) -> Result<(), String> {
-    let wrong = |key: &str, value: &str| alloc::format!("{key}={value} is no address");
-    if let Some(text) = info::option("ip6") {
-        let (address, prefix) = split(text, 64);
-        let prefix = prefix.filter(|&prefix| prefix <= 128);
-        let (Ok(address), Some(prefix)) = (address.parse(), prefix) else { return Err(wrong("ip6", text)) };
-        server.stack.add_ipv6(Ipv6Cidr::new(address, prefix));
-    }
-    match info::option("ip") {
-        None | Some("dhcp") => server.use_dhcp(),
-        Some(text) => {
-            let (address, prefix) = split(text, 24);
-            let prefix = prefix.filter(|&prefix| prefix <= 32);
-            let (Ok(address), Some(prefix)) = (address.parse(), prefix) else {
-                return Err(wrong("ip", text));
-            };
-            let gateway: Option<Ipv4Address> = match info::option("gw") {
-                None => None,
-                Some(text) => Some(text.parse().map_err(|_| wrong("gw", text))?),
-            };
-            server.stack.set_ipv4(Some(Ipv4Cidr::new(address, prefix)), gateway);
-        }
-    }
-    Ok(())
-}
-
-fn split(text: &str, default: u8) -> (&str, Option<u8>) {
-    match text.split_once('/') {
-        Some((address, prefix)) => (address, prefix.parse().ok()),
-        None => (text, Some(default)),
-    }
 }
 
 /// The loop: passes while there is work, then sleep until a frame, an application, a message or a timer.
@@ -254,15 +217,7 @@ fn limit_ns(deadline: i64) -> u64 {
 
 /// Says where we are, and registers.
 fn announce(server: &GuestServer, net: &NetInfo) -> Result<(), Error> {
-    let mut text = String::new();
-    match server.stack.address() {
-        Some(IpCidr::Ipv4(v4)) => write!(text, "{v4}"),
-        Some(IpCidr::Ipv6(v6)) => write!(text, "{v6}"),
-        None => Ok(()),
-    }
-    .unwrap_or_default();
-    let driver = net.driver.get(..net.driver_length as usize).and_then(|name| str::from_utf8(name).ok());
-    println!("net: {text} on {DEVICE} ({} {})", driver.unwrap_or("?"), EthernetAddress(net.mac));
+    println!("{}", server.announcement(DEVICE, net));
     name::register(NETWORK, &server.system.port)
 }
 

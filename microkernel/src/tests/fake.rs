@@ -35,6 +35,8 @@ pub(crate) struct FakeNet {
     pub open: bool,
     pub starts: u32,
     pub event: NetEvent,
+    /// The stack in the kernel, where a test has one.
+    pub stack: Option<super::sockets::FakeStack>,
 }
 
 impl NetDevice for FakeNet {

@@ -6,4 +6,5 @@ mod ipc;
 mod lifetimes;
 mod random;
 mod scheduling;
+mod sockets;
 mod syscalls;
