@@ -135,6 +135,11 @@ impl Outgoing {
         sent
     }
 
+    /// The message itself, for who hands it to the kernel in another way.
+    pub(crate) const fn message(&self) -> &Message {
+        &self.message
+    }
+
     fn send_to_name(&mut self, name: u32, limit: Option<Duration>) -> Result<(), Error> {
         self.message.destination = name;
         let address = (&raw const self.message) as u64;
@@ -156,6 +161,12 @@ pub struct Incoming {
 }
 
 impl Incoming {
+    /// A message that the kernel has written, whose rights are this task's.
+    pub(crate) fn new(message: Message) -> Self {
+        let (reply, carried) = (Right::from_name(message.reply), Right::from_name(message.carried));
+        Self { message, reply, carried }
+    }
+
     /// Takes the right to answer.
     pub fn take_reply(&mut self) -> Option<Right> {
         self.reply.take()
@@ -196,8 +207,7 @@ pub fn receive(from: &impl Source, limit: Option<Duration>) -> Result<Incoming, 
     let address = (&raw mut message) as u64;
     // SAFETY: the kernel writes one message there, and any bytes are a message.
     unsafe { raw::call(Syscall::MessageReceive, [from.source_name().into(), address, limit_ns(limit)]) }?;
-    let (reply, carried) = (Right::from_name(message.reply), Right::from_name(message.carried));
-    Ok(Incoming { message, reply, carried })
+    Ok(Incoming::new(message))
 }
 
 /// Sends a request and receives the reply, on a port made for it: a reply that comes too late dies with the port.
