@@ -11,12 +11,12 @@ use abi::{
     Error,
     message::{DATA_MAX, Data, Disposition, Message, NOTIFY_SEND_ONCE},
     syscall::{FOREVER, Syscall},
-    vm::PAGE_BYTES,
 };
 
 use crate::{
     memory::Mapping,
-    port::{ReceiveRight, Right, SendRight},
+    message::Incoming,
+    port::{ReceiveRight, SendRight},
     raw,
     sync::Lock,
 };
@@ -33,34 +33,16 @@ pub enum Payload<'d> {
     Pages(Mapping, usize),
 }
 
-/// A reply.
-#[derive(Debug)]
-pub struct Reply {
-    /// The message.
-    pub message: Message,
-    /// The data, if it came as pages; else it is where there was room for it.
-    pub pages: Option<Mapping>,
-}
-
-impl Reply {
-    /// The bytes of its data.
-    #[must_use]
-    pub const fn data_bytes(&self) -> usize {
-        self.message.data_length as usize
-    }
-}
-
 /// Sends a request and waits for the reply, whose data goes to the front of `room` unless it comes as pages.
 ///
 /// # Errors
-/// [`Error::TooLong`] for more data than a message carries, [`Error::Dead`] without a server, [`Error::TooLong`] from a server that sends
-/// more than there is room for.
-pub fn call(
+/// [`Error::Dead`] without a server; [`Error::TooLong`] for more data than a message carries, or than there is room for.
+pub fn call<'r>(
     to: &SendRight,
     mut request: Message,
     payload: Payload<'_>,
-    room: &mut [u8],
-) -> Result<Reply, Error> {
+    room: &'r mut [u8],
+) -> Result<Incoming<'r>, Error> {
     let (kind, address, length) = match &payload {
         Payload::Inline([]) => (Data::None, 0, 0),
         Payload::Inline(bytes) => (Data::Inline, bytes.as_ptr() as u64, bytes.len()),
@@ -81,19 +63,8 @@ pub fn call(
     reply.data_length = room.len().min(DATA_MAX) as u32;
     exchange(&request, payload, &port, &mut reply)?;
     REPLY_PORTS.lock().push(port);
-    // Rights were not asked for: they are given up.
-    drop([Right::from_name(reply.reply), Right::from_name(reply.carried)]);
-    if reply.id == NOTIFY_SEND_ONCE {
-        return Err(Error::Dead);
-    }
-    let pages = match Data::from_raw(reply.data_kind) {
-        Some(Data::OutOfLine) => Some(Mapping::at(
-            reply.data_address,
-            (reply.data_length as usize).next_multiple_of(PAGE_BYTES as usize),
-        )?),
-        _ => None,
-    };
-    Ok(Reply { message: reply, pages })
+    let reply = Incoming::from_kernel(reply, room)?;
+    if reply.id == NOTIFY_SEND_ONCE { Err(Error::Dead) } else { Ok(reply) }
 }
 
 /// Sends, and receives: in one trap, unless the port's queue is full, when the sender waits for room in a trap of its own.
@@ -116,8 +87,8 @@ fn exchange(
         }
         outcome => Ok(outcome?),
     };
-    if let Payload::Pages(pages, _) = payload {
-        core::mem::forget(pages); // the server's now
+    if let Payload::Pages(pages, length) = payload {
+        pages.give_away(length);
     }
     match outcome? {
         0 => Ok(()),

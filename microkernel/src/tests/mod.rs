@@ -2,6 +2,7 @@
 
 mod audit;
 mod calls;
+mod data;
 mod fake;
 mod ipc;
 mod lifetimes;

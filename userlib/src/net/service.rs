@@ -30,7 +30,7 @@ use crate::{
     message::{Incoming, Outgoing, ask},
     name,
     port::SendRight,
-    rpc::{self, Payload, Reply},
+    rpc::{self, Payload},
     sync::Lock,
     thread::ThreadRef,
 };
@@ -145,39 +145,35 @@ impl Service {
     ///
     /// # Errors
     /// What the server says, or [`Error::Dead`] if it has died.
-    pub fn ask(&self, request: Outgoing) -> Result<Incoming, Error> {
-        let reply = match &self.server {
+    pub fn ask(&self, request: Outgoing<'_>) -> Result<Incoming<'static>, Error> {
+        checked(match &self.server {
             Server::Task { port, .. } => ask(port, request, None)?,
             Server::Kernel => trap::ask(&request)?,
-        };
-        if reply.id != REPLY {
-            return Err(Error::PeerMisbehaviour);
-        }
-        reply.status()?;
-        Ok(reply)
+        })
     }
 
     /// Sends a request with data and checks the reply's status.
     ///
     /// # Errors
     /// What the server says, or [`Error::Dead`] if it has died; [`Error::BadCall`] where there is none to send to.
-    pub(super) fn call(
+    pub(super) fn call<'r>(
         &self,
         request: Message,
         payload: Payload<'_>,
-        room: &mut [u8],
-    ) -> Result<Reply, Error> {
+        room: &'r mut [u8],
+    ) -> Result<Incoming<'r>, Error> {
         let Server::Task { port, .. } = &self.server else { return Err(Error::BadCall) };
-        let reply = rpc::call(port, request, payload, room)?;
-        if reply.message.id != REPLY {
-            return Err(Error::PeerMisbehaviour);
-        }
-        match reply.message.word(0) {
-            Some(0) => Ok(reply),
-            Some(raw) => Err(Error::from_raw(raw).unwrap_or(Error::PeerMisbehaviour)),
-            None => Err(Error::PeerMisbehaviour),
-        }
+        checked(rpc::call(port, request, payload, room)?)
     }
+}
+
+/// A reply, if it is one and says that all went well.
+fn checked(reply: Incoming<'_>) -> Result<Incoming<'_>, Error> {
+    if reply.id != REPLY {
+        return Err(Error::PeerMisbehaviour);
+    }
+    reply.status()?;
+    Ok(reply)
 }
 
 /// The path, and from how many bytes on data goes out of line.

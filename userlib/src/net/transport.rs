@@ -21,10 +21,7 @@ use super::{
     address::{from_words, to_words},
     trap,
 };
-use crate::{
-    memory::Mapping,
-    rpc::{Payload, Reply},
-};
+use crate::{memory::Mapping, rpc::Payload};
 
 /// How bytes get into a socket's rings and out of them.
 pub(super) enum Transport {
@@ -117,7 +114,7 @@ impl Calls {
         if self.service.path() == Path::Monolithic {
             return trap::socket_read(self.socket, buffer, None);
         }
-        self.ask_for(buffer).map(|(_, read)| read)
+        self.ask_for(buffer, |_| ()).map(|((), read)| read)
     }
 
     /// Takes a datagram, of which what does not fit is lost; its head, and the bytes in the buffer. `None` if there is nothing now.
@@ -127,28 +124,30 @@ impl Calls {
             let read = trap::socket_read(self.socket, buffer, Some(&mut record))?;
             (record, read)
         } else {
-            let (reply, read) = self.ask_for(buffer)?;
-            let word = |i: usize| reply.word(i).unwrap_or_default();
-            let peer = from_words(core::array::from_fn(|i| word(3 + i)));
-            (Record { length: word(2), peer, reserved: 0 }, read)
+            self.ask_for(buffer, |reply| {
+                let word = |i: usize| reply.word(i).unwrap_or_default();
+                let peer = from_words(core::array::from_fn(|i| word(3 + i)));
+                Record { length: word(2), peer, reserved: 0 }
+            })?
         };
         // Whoever sends a datagram has an address.
         Ok((record.peer.family != 0).then_some((record, read)))
     }
 
-    fn ask_for(&self, buffer: &mut [u8]) -> Result<(Message, usize), Error> {
+    fn ask_for<T>(&self, buffer: &mut [u8], look: impl FnOnce(&Message) -> T) -> Result<(T, usize), Error> {
         let wanted = buffer.len().min(DATA_MAX);
         let mut message = self.request(Request::Read);
         let _ = message.set_word(1, wanted as u32); // there is room
-        let reply = self.service.call(message, Payload::Inline(&[]), &mut buffer[..wanted])?;
+        let mut reply = self.service.call(message, Payload::Inline(&[]), &mut buffer[..wanted])?;
         let read = count(&reply, wanted)?;
-        if read != reply.data_bytes() {
+        if read != reply.data_length as usize {
             return Err(Error::PeerMisbehaviour);
         }
-        if let Some(pages) = &reply.pages {
+        let seen = look(&reply);
+        if let Some(pages) = reply.take_pages() {
             pages.copy_out(&mut buffer[..read]);
         }
-        Ok((reply.message, read))
+        Ok((seen, read))
     }
 
     fn request(&self, request: Request) -> Message {
@@ -164,7 +163,7 @@ impl Calls {
 }
 
 /// The count in a reply, which is believed up to `most`.
-fn count(reply: &Reply, most: usize) -> Result<usize, Error> {
-    let count = reply.message.word(1).map(|word| word as usize);
+fn count(reply: &Message, most: usize) -> Result<usize, Error> {
+    let count = reply.word(1).map(|word| word as usize);
     count.filter(|&count| count <= most).ok_or(Error::PeerMisbehaviour)
 }

@@ -9,10 +9,10 @@ use crate::{
 };
 
 /// Asks the stack in the kernel what would be asked of the server.
-pub(super) fn ask(request: &Outgoing) -> Result<Incoming, Error> {
+pub(super) fn ask(request: &Outgoing<'_>) -> Result<Incoming<'static>, Error> {
     let mut message = *request.message();
     socket_request(&mut message)?;
-    Ok(Incoming::new(message))
+    Incoming::from_kernel(message, &mut [])
 }
 
 /// One of [`abi::socket::Request`]: the message becomes the reply.
