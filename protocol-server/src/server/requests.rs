@@ -134,7 +134,7 @@ impl<L: Link, S: System> Server<L, S> {
     fn own_slot(&self, message: &Message) -> Result<Slot, Error> {
         let number = message.word(0).ok_or(Error::BadArgument)?;
         match self.sockets.get(number as usize) {
-            Some(Some(socket)) if socket.owner == message.sender && socket.owner != 0 => Ok(number as Slot),
+            Some(Some(socket)) if socket.is_of(message.sender) => Ok(number as Slot),
             _ => Err(Error::BadName),
         }
     }
@@ -162,7 +162,7 @@ impl<L: Link, S: System> Server<L, S> {
                 let page = SocketPage::for_stream(memory, tcp::RX_RING, tcp::TX_RING)?;
                 let ring = self.system.exclusive_memory(tcp::RX_RING as usize)?;
                 let (mut set, connection) = tcp::new_connection(ring);
-                let ring = set.take_ring_right(connection.handle());
+                let ring = if self.keeps_ends { None } else { set.take_ring_right(connection.handle()) };
                 (page, set, Protocol::Tcp(connection), ring)
             }
             Kind::Udp | Kind::Echo => {
@@ -182,7 +182,10 @@ impl<L: Link, S: System> Server<L, S> {
             }
         };
         let reply = Reply::new().socket(slot, &mut page, ring);
-        let socket = Socket::new(message.sender, message.carried, page, set, protocol);
+        let mut socket = Socket::new(message.sender, message.carried, page, set, protocol);
+        if self.keeps_ends {
+            socket.keep_end();
+        }
         self.sockets[usize::from(slot)] = Some(Box::new(socket));
         Ok(reply)
     }
@@ -320,11 +323,14 @@ impl<L: Link, S: System> Server<L, S> {
         if !self.stack.demux.insert(connection_key(TCP, local, remote), slot) {
             return Err(Error::NoResources);
         }
-        let ring = set.take_ring_right(connection.handle());
+        let ring = if self.keeps_ends { None } else { set.take_ring_right(connection.handle()) };
         let reply = Reply::new().socket(slot, &mut page, ring);
         let mut socket = Socket::new(message.sender, message.carried, page, set, Protocol::Tcp(connection));
         socket.local = local.into();
         socket.remote = Some(remote);
+        if self.keeps_ends {
+            socket.keep_end();
+        }
         socket.set_state(State::Established, None);
         self.sockets[usize::from(slot)] = Some(Box::new(socket));
         Ok(reply.endpoint(&to_abi(Some(remote.addr), remote.port)))
