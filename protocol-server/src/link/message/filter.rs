@@ -8,7 +8,7 @@ use abi::filter::{Builder, Operator, action};
 use smoltcp::wire::{Ipv4Address, Ipv4Cidr};
 
 /// The filter's priority: above it is room for who wants to see frames before the server.
-pub const PRIORITY: u64 = 100;
+pub const PRIORITY: u8 = 100;
 
 /// Numbers of 16-bit words of a frame.
 mod word {
