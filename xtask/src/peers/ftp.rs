@@ -18,6 +18,8 @@ use crate::error::{Context as _, Error, Result, failed};
 use crate::network::Link;
 use crate::{setup, sys};
 
+/// Where it listens, if that is free.
+const PORT: u16 = 2121;
 /// The only name that logs in.
 pub const USER: &str = "ftp";
 /// Any word does.
@@ -61,9 +63,9 @@ impl FtpServer {
             fs::set_permissions(&public, fs::Permissions::from_mode(0o777)).context(public.display())?;
         }
         let address = link.listen_address();
-        // Free now; in the namespace nobody else asks.
-        let port = TcpListener::bind((address, 0)).and_then(|listener| listener.local_addr());
-        let port = port.context("no free port for the FTP server")?.port();
+        // In the namespace it is free, and nobody else asks.
+        let free = |port| TcpListener::bind((address, port)).and_then(|listener| listener.local_addr());
+        let port = free(PORT).or_else(|_| free(0)).context("no free port for the FTP server")?.port();
         let settings = folder.join("vsftpd.conf");
         let text = format!(
             "listen=YES\nbackground=NO\nlisten_address={address}\nlisten_port={port}\n\
