@@ -33,6 +33,12 @@ counters! {
     NetInterrupts "net_interrupts",
     /// Messages sent.
     Messages "messages",
+    /// Copies of data by the kernel: into messages and out of them, frames to the device and from it.
+    Copies "copies",
+    /// Bytes of them.
+    CopiedBytes "copied_bytes",
+    /// Pages that left an address space with a message.
+    PagesMoved "pages_moved",
     /// `thread_resume` by a task that woke somebody.
     ResumesByTask "task_resumes",
     /// Frames that the device took off the wire.

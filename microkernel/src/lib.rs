@@ -7,7 +7,7 @@
 //! | [`frames`] | physical memory |
 //! | [`space`], [`memory_object`], [`user`] | what tasks map, what they share, how the kernel touches it |
 //! | [`task`], [`thread`], [`sched`], `lifecycle` | who runs; how they begin and end |
-//! | [`port`], [`names`], `rights`, `ipc` | ports and rights, and the messages that carry them |
+//! | [`port`], [`names`], `rights`, `ipc`, `data` | ports and rights, and the messages that carry them, and data |
 //! | [`module`], [`elf`], [`cmdline`] | what the machine boots from |
 //! | [`symbols`] | the kernel's functions by name, for its panic report |
 //! | `syscall` | the system calls, a file for each family |
@@ -22,6 +22,7 @@
 extern crate std;
 
 pub mod cmdline;
+mod data;
 pub mod elf;
 pub mod frames;
 mod ipc;

@@ -154,7 +154,7 @@ impl<M: Machine> Kernel<M> {
         let port = self.tasks[usize::from(task)].port;
         debug_assert!(self.ports.get(port).holder == Holder::Nobody);
         let slot = &mut self.tasks[usize::from(task)];
-        (slot.id, slot.names, slot.messages) = (0, Names::EMPTY, 0);
+        (slot.id, slot.names, slot.messages, slot.data_pages) = (0, Names::EMPTY, 0, 0);
         self.kill_port(m, port, status);
         if self.first_task == Some(task) {
             self.first_task = None;

@@ -170,6 +170,8 @@ pub trait Machine: Sized {
     fn copy_to_phys(&mut self, phys: u64, bytes: &[u8]);
     /// Copies from physical memory; the bytes lie within one frame of usable memory.
     fn copy_from_phys(&self, phys: u64, bytes: &mut [u8]);
+    /// Copies from frame to frame; each end lies within one frame of usable memory, and they are not the same frame.
+    fn copy_phys(&mut self, to: u64, from: u64, bytes: usize);
     /// Zeroes a frame.
     fn zero_frame(&mut self, phys: u64);
 

@@ -6,7 +6,8 @@
 //! it stays a dead name and never comes to denote another port.
 
 use abi::Error;
-use abi::message::BODY_BYTES;
+use abi::message::{BODY_BYTES, DATA_MAX, Data};
+use abi::vm::PAGE_BYTES;
 
 use crate::list::{Link, Linked, List};
 use crate::names::Right;
@@ -19,6 +20,12 @@ pub const MESSAGES: usize = 256;
 pub const MESSAGES_PER_TASK: u16 = 96;
 /// Messages queued at one port, at most, but for those sent with send-once rights.
 pub const QUEUE_LIMIT: u16 = 16;
+/// Frames of one message's data, at most.
+pub const DATA_PAGES: usize = DATA_MAX / PAGE_BYTES as usize;
+/// Frames of data of all messages that are queued, at most: 4 MiB.
+pub const DATA_PAGES_IN_FLIGHT: u16 = 1024;
+/// Of these, at most, in messages of one task.
+pub const DATA_PAGES_PER_TASK: u16 = 256;
 
 /// What is behind a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,6 +226,10 @@ pub struct Slot {
     pub reply: Right,
     /// A right that goes along.
     pub carried: Right,
+    /// How its data travels.
+    pub data_kind: Data,
+    /// Bytes of data.
+    pub data_length: u32,
     /// The body.
     pub body: [u8; BODY_BYTES],
 }
@@ -233,8 +244,17 @@ impl Slot {
         length: 0,
         reply: Right::None,
         carried: Right::None,
+        data_kind: Data::None,
+        data_length: 0,
         body: [0; BODY_BYTES],
     };
+
+    /// Frames of data.
+    #[inline]
+    #[must_use]
+    pub const fn data_pages(&self) -> u16 {
+        self.data_length.div_ceil(PAGE_BYTES as u32) as u16
+    }
 }
 
 impl Linked for Slot {
@@ -250,6 +270,10 @@ impl Linked for Slot {
 pub struct Messages {
     /// The slots.
     pub table: [Slot; MESSAGES],
+    /// The frames of data of all messages in the table.
+    pub pages_in_flight: u16,
+    /// The numbers of the frames of each message's data.
+    frames: [[u32; DATA_PAGES]; MESSAGES],
     free: List,
     /// Slots from here on have never been used.
     fresh: u16,
@@ -259,7 +283,8 @@ impl Messages {
     /// No messages.
     #[must_use]
     pub const fn new() -> Self {
-        Self { table: [Slot::FREE; MESSAGES], free: List::EMPTY, fresh: 0 }
+        let frames = [[0; DATA_PAGES]; MESSAGES];
+        Self { table: [Slot::FREE; MESSAGES], pages_in_flight: 0, frames, free: List::EMPTY, fresh: 0 }
     }
 
     /// Takes a slot.
@@ -280,6 +305,18 @@ impl Messages {
     /// Gives a slot, which is on no list and holds no right any more, back.
     pub fn release(&mut self, index: u16) {
         self.free.push_front(&mut self.table, index);
+    }
+
+    /// The frames of a message's data, by their numbers.
+    #[must_use]
+    pub fn frames(&self, index: u16) -> &[u32] {
+        let pages = self.get(index).data_pages();
+        &self.frames[usize::from(index)][..usize::from(pages)]
+    }
+
+    /// The list of the frames of a message, to fill.
+    pub fn frames_mut(&mut self, index: u16) -> &mut [u32; DATA_PAGES] {
+        &mut self.frames[usize::from(index)]
     }
 
     /// A slot.

@@ -166,8 +166,9 @@ impl<M: Machine> Kernel<M> {
         Ok(slot)
     }
 
-    /// Gives a slot back that holds no right any more.
+    /// Gives a slot back that holds no right and no data any more.
     pub(crate) fn give_back_slot(&mut self, slot: u16) {
+        debug_assert_eq!(self.messages.get(slot).data_length, 0, "data left behind");
         let (task, id) = self.messages.get(slot).payer;
         if self.tasks[usize::from(task)].id == id {
             self.tasks[usize::from(task)].messages -= 1;
@@ -175,11 +176,12 @@ impl<M: Machine> Kernel<M> {
         self.messages.release(slot);
     }
 
-    /// Gives a slot back with the rights in it.
+    /// Gives a slot back with the rights and the data in it.
     pub(crate) fn drop_message(&mut self, m: &mut M, slot: u16) {
         let message = self.messages.get_mut(slot);
         let reply = core::mem::replace(&mut message.reply, Right::None);
         let carried = core::mem::replace(&mut message.carried, Right::None);
+        self.settle_data(slot, false);
         self.give_back_slot(slot);
         self.drop_right(m, reply);
         self.drop_right(m, carried);

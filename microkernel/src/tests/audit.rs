@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::vec;
 use std::vec::Vec;
 
+use abi::message::Data;
+
 use super::fake::{Rig, WINDOW};
+use crate::data::phys;
 use crate::list::{Linked, List};
 use crate::names::Right;
-use crate::port::{Holder, Kind, PORTS, QUEUE_LIMIT};
+use crate::port::{DATA_PAGES_IN_FLIGHT, DATA_PAGES_PER_TASK, Holder, Kind, PORTS, QUEUE_LIMIT};
 use crate::space::Origin;
 use crate::thread::State;
 
@@ -71,6 +74,8 @@ impl Rig {
             }
         }
         let mut payers: BTreeMap<u64, u16> = BTreeMap::new();
+        let mut data_pages: BTreeMap<u64, u16> = BTreeMap::new();
+        let mut in_flight = Vec::new();
         for port in 0..PORTS as u16 {
             let slot = kernel.ports.get(port);
             let queued = elements(&slot.queue, &kernel.messages.table);
@@ -84,6 +89,12 @@ impl Rig {
                     }
                 }
                 *payers.entry(message.payer.1).or_default() += 1;
+            }
+            for &message in &queued {
+                let slot = kernel.messages.get(message);
+                assert_eq!(slot.data_kind == Data::None, slot.data_length == 0);
+                in_flight.extend(kernel.messages.frames(message).iter().map(|&frame| phys(frame)));
+                *data_pages.entry(slot.payer.1).or_default() += slot.data_pages();
             }
             for request in elements(&slot.requests, &kernel.messages.table) {
                 let request = kernel.messages.get(request);
@@ -142,15 +153,23 @@ impl Rig {
         }
         for task in kernel.tasks.iter().filter(|task| task.id != 0) {
             assert_eq!(task.messages, payers.get(&task.id).copied().unwrap_or(0), "messages of {}", task.id);
+            let owed = data_pages.get(&task.id).copied().unwrap_or(0);
+            assert_eq!(task.data_pages, owed, "pages of data of {}", task.id);
+            assert!(owed <= DATA_PAGES_PER_TASK);
         }
-        self.audit_memory(counts);
+        assert_eq!(usize::from(kernel.messages.pages_in_flight), in_flight.len());
+        assert!(kernel.messages.pages_in_flight <= DATA_PAGES_IN_FLIGHT);
+        self.audit_memory(counts, &in_flight);
         self.audit_threads();
     }
 
-    fn audit_memory(&self, mut counts: Counts) {
+    fn audit_memory(&self, mut counts: Counts, in_flight: &[u64]) {
         let kernel = &self.kernel;
         let mut own = 0;
         let mut owned = BTreeSet::new();
+        for &frame in in_flight {
+            assert!(owned.insert(frame), "a frame in two messages");
+        }
         for task in &kernel.tasks {
             let Some(space) = &task.space else {
                 assert_eq!(task.id, 0);
@@ -188,7 +207,7 @@ impl Rig {
         counts.objects.iter().for_each(|(&object, &count)| expected[usize::from(object)] = count);
         assert_eq!(references, expected, "references of memory objects");
         let free = kernel.memory.frames.free_count() as u64;
-        let used = own + held + self.m.tables as u64 + 1;
+        let used = own + held + in_flight.len() as u64 + self.m.tables as u64 + 1;
         assert_eq!(free + used, self.frames_at_boot as u64, "every frame is somewhere");
         assert!(owned.iter().all(|&phys| phys >= WINDOW.0 + WINDOW.1));
     }

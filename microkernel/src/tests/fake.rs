@@ -10,7 +10,7 @@ use std::vec::Vec;
 
 use abi::Error;
 use abi::device::{Audit, NetInfo};
-use abi::message::{Disposition, MESSAGE_BYTES};
+use abi::message::{Data, Disposition, MESSAGE_BYTES};
 use abi::syscall::Syscall;
 use abi::vm::PAGE_BYTES;
 
@@ -128,6 +128,11 @@ impl Machine for Fake {
     }
     fn copy_from_phys(&self, phys: u64, bytes: &mut [u8]) {
         bytes.copy_from_slice(&self.memory[self.within_frame(phys, bytes.len())]);
+    }
+    fn copy_phys(&mut self, to: u64, from: u64, bytes: usize) {
+        assert_ne!(to / PAGE_BYTES, from / PAGE_BYTES, "a copy within a frame");
+        let (to, from) = (self.within_frame(to, bytes), self.within_frame(from, bytes));
+        self.memory.copy_within(from, to.start);
     }
     fn zero_frame(&mut self, phys: u64) {
         let range = self.within_frame(phys, PAGE_BYTES as usize);
@@ -334,12 +339,20 @@ impl Rig {
         self.call(Syscall::MessageReceive, &[port, RECEIVE_AT, limit])
     }
 
+    /// Receives into the running task's data, with room for data in line.
+    pub(crate) fn receive_with(&mut self, port: u64, limit: u64, (address, bytes): (u64, u32)) -> Got {
+        self.poke(RECEIVE_AT + DATA_AT as u64, &address.to_le_bytes());
+        self.poke(RECEIVE_AT + DATA_AT as u64 + 8, &bytes.to_le_bytes());
+        self.receive(port, limit)
+    }
+
     /// What was received.
     pub(crate) fn letter(&self, task: u16) -> Letter {
         Letter::from_bytes(&self.peek_in(task, RECEIVE_AT, MESSAGE_BYTES))
     }
 }
 
+const DATA_AT: usize = core::mem::offset_of!(abi::message::Message, data_address);
 const BODY_AT: usize = core::mem::offset_of!(abi::message::Message, body);
 
 pub(crate) const RECEIVE_AT: u64 = DATA + 0x2000 + 0xfc0;
@@ -353,6 +366,8 @@ pub(crate) struct Letter {
     pub carried: (u64, u32),
     pub body: Vec<u8>,
     pub sender: u32,
+    /// Where the data is, its length, how it travels.
+    pub data: (u64, u32, u32),
 }
 
 impl Letter {
@@ -375,6 +390,11 @@ impl Letter {
         self
     }
 
+    pub(crate) fn with_data(mut self, kind: Data, address: u64, length: u32) -> Self {
+        self.data = (address, length, kind.raw());
+        self
+    }
+
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let words = [
             self.destination as u32,
@@ -385,11 +405,10 @@ impl Letter {
             self.carried.1,
             self.body.len() as u32,
             0xdead_beef,
-            // No data: its address, two words, its length and its kind.
-            0,
-            0,
-            0,
-            0,
+            self.data.0 as u32,
+            (self.data.0 >> 32) as u32,
+            self.data.1,
+            self.data.2,
         ];
         let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         bytes.extend(&self.body);
@@ -406,6 +425,7 @@ impl Letter {
             carried: (word(4).into(), word(5)),
             body: bytes[BODY_AT..BODY_AT + word(6) as usize].to_vec(),
             sender: word(7),
+            data: (u64::from(word(8)) | u64::from(word(9)) << 32, word(10), word(11)),
         }
     }
 }

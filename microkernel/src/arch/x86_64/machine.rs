@@ -117,6 +117,17 @@ impl Machine for Pc {
         }
     }
 
+    #[inline]
+    fn copy_phys(&mut self, to: u64, from: u64, bytes: usize) {
+        check(to, bytes);
+        check(from, bytes);
+        assert_ne!(to / FRAME_BYTES, from / FRAME_BYTES, "a copy within a frame");
+        // SAFETY: as in `copy_to_phys`, at both ends; they lie in different frames.
+        unsafe {
+            direct(to).copy_from_nonoverlapping(direct(from), bytes);
+        }
+    }
+
     fn zero_frame(&mut self, phys: u64) {
         check(phys, FRAME_BYTES as usize);
         // SAFETY: as in `copy_to_phys`.
