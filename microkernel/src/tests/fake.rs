@@ -33,6 +33,9 @@ pub(crate) const TEXT: u64 = 0x40_0000;
 pub(crate) const DATA: u64 = 0x40_2000;
 pub(crate) const DATA_BYTES: u64 = 0x4000;
 
+/// The pieces of a frame that was to be sent, and the checksum.
+type Written = (Vec<(u64, usize)>, Option<TxChecksum>);
+
 #[derive(Default)]
 pub(crate) struct FakeNet {
     pub open: bool,
@@ -40,7 +43,7 @@ pub(crate) struct FakeNet {
     pub event: NetEvent,
     pub path: Path,
     /// What was to be sent, by its pieces.
-    pub written: Vec<(Vec<(u64, usize)>, Option<TxChecksum>)>,
+    pub written: Vec<Written>,
     /// Pages that are being sent, and those that have been.
     pub sending: Vec<u64>,
     pub sent: Vec<u64>,

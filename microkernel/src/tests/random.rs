@@ -155,7 +155,7 @@ fn step(rig: &mut Rig, random: &mut Random) {
             }
         }
         18 | 27 | 28 if rig.m.net.as_ref().is_some_and(|net| net.path == Path::Ipc) => {
-            net_io_step(rig, random)
+            net_io_step(rig, random);
         }
         18 => {
             let event = NetEvent {
@@ -213,7 +213,7 @@ fn net_io_step(rig: &mut Rig, random: &mut Random) {
             let words = program.words().unwrap();
             let bytes: std::vec::Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
             let _ = crate::user::copy_out(&mut rig.m, space, DATA, &bytes);
-            let priority = random.below(300) | random.below(2) * COPY_ALL;
+            let priority = random.below(300) | (random.below(2) * COPY_ALL);
             let args = [device, port, priority, DATA, words.len() as u64 * random.below(8).min(1)];
             rig.call(Syscall::DeviceSetFilter, &args);
         }
