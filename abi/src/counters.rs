@@ -69,6 +69,14 @@ counters! {
     DropNoWindow "drop_no_window",
     /// Dropped: both sub-queues were locked; the algorithm says that this cannot be.
     DropQueueLocked "drop_queue_locked",
+    /// Dropped: no packet filter wanted it.
+    DropNoFilter "drop_no_filter",
+    /// Dropped: there was no room at the port of any packet filter that wanted it.
+    DropPortFull "drop_port_full",
+    /// Messages with frames for ports that have packet filters.
+    NetMessages "net_messages",
+    /// Such messages that found no room. The frame may have come to other ports.
+    NetMessagesShed "net_messages_shed",
     /// Frames handed to the device.
     FramesOut "frames_out",
     /// Bytes of them.

@@ -6,6 +6,7 @@ mod data;
 mod fake;
 mod ipc;
 mod lifetimes;
+mod net_io;
 mod random;
 mod scheduling;
 mod syscalls;
