@@ -33,6 +33,12 @@ counters! {
     NetInterrupts "net_interrupts",
     /// Messages sent.
     Messages "messages",
+    /// Copies of data by the kernel: into messages and out of them, frames to the device and from it.
+    Copies "copies",
+    /// Bytes of them.
+    CopiedBytes "copied_bytes",
+    /// Pages that left an address space with a message.
+    PagesMoved "pages_moved",
     /// `thread_resume` by a task that woke somebody.
     ResumesByTask "task_resumes",
     /// Frames that the device took off the wire.
@@ -63,6 +69,14 @@ counters! {
     DropNoWindow "drop_no_window",
     /// Dropped: both sub-queues were locked; the algorithm says that this cannot be.
     DropQueueLocked "drop_queue_locked",
+    /// Dropped: no packet filter wanted it.
+    DropNoFilter "drop_no_filter",
+    /// Dropped: there was no room at the port of any packet filter that wanted it.
+    DropPortFull "drop_port_full",
+    /// Messages with frames for ports that have packet filters.
+    NetMessages "net_messages",
+    /// Such messages that found no room. The frame may have come to other ports.
+    NetMessagesShed "net_messages_shed",
     /// Frames handed to the device.
     FramesOut "frames_out",
     /// Bytes of them.

@@ -19,6 +19,7 @@ use crate::{
     system::{SharedMemory, System},
 };
 
+mod calls;
 pub mod requests;
 pub mod transfer;
 

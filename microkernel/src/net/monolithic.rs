@@ -5,14 +5,14 @@
 //! paths. What applications map of it, status and socket pages, lies in the kernel's [heap](crate::heap).
 #![expect(unsafe_code, reason = "memory that stack and tasks share, and copies between rings and tasks")]
 
-use super::{InitError, WATCHDOG_TICKS};
+use super::WATCHDOG_TICKS;
 use crate::arch::hal::{Clock, Out, PciHal, direct, take_buffers};
 use crate::arch::machine::Pc;
 use crate::arch::pci::Function;
 use crate::heap::{self, Block};
 use abi::Error;
 use abi::counters::COUNT;
-use abi::device::{Audit, NetInfo};
+use abi::device::NetInfo;
 use abi::message::Message;
 use abi::port::NULL;
 use abi::socket::{Endpoint, Record};
@@ -21,15 +21,16 @@ use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
-use core::fmt::Write;
+use core::fmt::{self, Write};
 use core::ptr::NonNull;
 use microkernel::frames::{FRAME_BYTES, PHYSICAL_END};
-use microkernel::machine::{Machine, NetDevice, NetEvent};
+use microkernel::machine::{Machine, NetEvent};
 use microkernel::memory_object::OBJECTS;
 use microkernel::sockets::{Pieces, Shared, Wakes};
 use microkernel::{Kernel, cmdline};
 use netdev_driver::device::Model;
 use netdev_driver::direct::{BYTES, DirectDevice, DirectError};
+use netdev_driver::nic::NicError;
 use protocol_server::Instant;
 use protocol_server::link::direct::DirectLink;
 use protocol_server::server::Server;
@@ -40,16 +41,16 @@ use shmqueue::copy::copy_bytes;
 /// MiB of the heap, if the command line does not say (`heap=`): 64 connections have 40 of them.
 const HEAP: u64 = 48;
 /// MiB that it can have.
-pub const HEAP_MIN: u64 = 4;
+const HEAP_MIN: u64 = 4;
 /// See [`HEAP_MIN`].
-pub const HEAP_MAX: u64 = 2048;
+const HEAP_MAX: u64 = 2048;
 /// Passes in one interrupt, at most; each takes up to 64 frames.
 const PASSES: u32 = 8;
 /// The device's name.
 const DEVICE: &str = "net0";
 
 /// The stack with its device.
-pub struct Monolithic {
+pub struct MonolithicNet {
     /// On the heap: it is large.
     server: Box<Server<DirectLink<PciHal>, KernelSystem>>,
     clock: Clock,
@@ -62,6 +63,41 @@ pub struct Monolithic {
     ticks: u32,
 }
 
+/// Why there is no stack in the kernel.
+#[derive(Debug)]
+pub enum InitError {
+    /// There is no memory for the device's rings and buffers.
+    NoMemory,
+    /// The device does not answer as it should.
+    Nic(NicError),
+    /// There is no memory for a heap of so many MiB.
+    Heap(u64),
+    /// What the command line says of `heap=` is no number that a heap can have.
+    HeapSize,
+    /// An address on the command line is none: the option and what it says.
+    Address(&'static str, &'static str),
+    /// The stack did not start.
+    Stack(Error),
+}
+
+impl fmt::Display for InitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoMemory => {
+                write!(f, "boot: too little memory for the network device: give QEMU more with -m")
+            }
+            Self::Nic(error) => write!(f, "boot: net0: {error}"),
+            Self::Heap(mib) => write!(
+                f,
+                "boot: no {mib} MiB in one piece for the stack's heap: give QEMU more with -m, or less with heap="
+            ),
+            Self::HeapSize => write!(f, "boot: heap= must be {HEAP_MIN} to {HEAP_MAX} MiB"),
+            Self::Address(key, value) => write!(f, "boot: {key}={value} is no address"),
+            Self::Stack(error) => write!(f, "boot: the stack: {error}"),
+        }
+    }
+}
+
 /// Starts device and stack.
 ///
 /// # Errors
@@ -69,10 +105,9 @@ pub struct Monolithic {
 pub fn init(
     kernel: &mut Kernel<Pc>,
     machine: &mut Pc,
+    (function, model): (Function, Model),
     line: &'static [u8],
-    function: Function,
-    model: Model,
-) -> Result<Monolithic, InitError> {
+) -> Result<MonolithicNet, InitError> {
     let mib = match cmdline::get(line, "heap") {
         None => HEAP,
         Some(_) => cmdline::number(line, "heap")
@@ -102,14 +137,14 @@ pub fn init(
     server.keep_ends();
     let option = |key: &str| cmdline::get(line, key).and_then(|value| str::from_utf8(value).ok());
     server.configure(option).map_err(|error| InitError::Address(error.key, error.value))?;
-    Ok(Monolithic { server, clock, announced: false, again: true, counted: false, ticks: 0 })
+    Ok(MonolithicNet { server, clock, announced: false, again: true, counted: false, ticks: 0 })
 }
 
 fn now(clock: &Clock) -> Instant {
     Instant::from_micros((clock.now_ns() / 1000) as i64)
 }
 
-impl Monolithic {
+impl MonolithicNet {
     /// Serves the device's interrupt.
     #[inline]
     pub fn interrupt(&mut self) -> NetEvent {
@@ -161,6 +196,16 @@ impl Monolithic {
             let _ = writeln!(Out, "{}", self.server.announcement(DEVICE, &net));
         }
         event
+    }
+
+    /// See [`microkernel::machine::NetDevice`].
+    pub fn info(&self) -> NetInfo {
+        self.server.stack.link.device.info()
+    }
+
+    /// See [`microkernel::machine::NetDevice`].
+    pub fn counters(&self, counters: &mut [u64; COUNT]) {
+        self.server.stack.link.device.counters(counters);
     }
 
     /// See [`Sockets::request`](microkernel::sockets::Sockets::request).
@@ -258,39 +303,10 @@ impl Monolithic {
 fn copy_to(into: &Pieces) -> impl FnMut(Chunk, usize) -> Result<(), Error> + '_ {
     |(from, length), at| {
         into.each(at..at + length, |phys, part| {
-            // SAFETY: as in `Monolithic::write`, the other way.
+            // SAFETY: as in `MonolithicNet::write`, the other way.
             unsafe { copy_bytes(direct(phys), from.add(part.start), part.len()) };
         });
         Ok(())
-    }
-}
-
-/// No task can open the device: the stack has it.
-impl NetDevice for Monolithic {
-    fn window(&self) -> (u64, u64) {
-        (0, 0)
-    }
-
-    fn open(&mut self) -> Result<(), Error> {
-        Err(Error::Exists)
-    }
-
-    fn close(&mut self) {}
-
-    fn start(&mut self) -> NetEvent {
-        NetEvent::default()
-    }
-
-    fn info(&self) -> NetInfo {
-        self.server.stack.link.device.info()
-    }
-
-    fn audit(&self) -> Audit {
-        Audit::default()
-    }
-
-    fn counters(&self, counters: &mut [u64; COUNT]) {
-        self.server.stack.link.device.counters(counters);
     }
 }
 

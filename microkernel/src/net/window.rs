@@ -1,49 +1,78 @@
-//! The path by window: the device, and the kernel's end of the window that it shares with the protocol server.
+//! The path by window: the driver's end of the memory that the kernel shares with the protocol server.
 //!
 //! The command line chooses the shape of the window: `pools=` and `clusters=` (of all pools together; each pool has a power
 //! of two of them, and twice as many mbufs).
 #![expect(unsafe_code, reason = "takes the ledger's static, once")]
 
-use super::{InitError, WATCHDOG_TICKS};
+use super::WATCHDOG_TICKS;
 use crate::arch::global::Global;
 use crate::arch::hal::{PciHal, take_window};
 use crate::arch::machine::Pc;
 use crate::arch::pci::Function;
 use abi::Error;
 use abi::device::{Audit, NetInfo};
-use abi::window::{Config, ConfigError};
-use microkernel::machine::{NetDevice, NetEvent};
+use abi::window::{Config, ConfigError, POOLS_MAX};
+use core::fmt;
+use microkernel::machine::NetEvent;
 use microkernel::{Kernel, cmdline};
 use netdev_driver::device::{Device, Model};
 use netdev_driver::endpoint::Outcome;
 use netdev_driver::ledger::Ledger;
+use netdev_driver::nic::NicError;
 
 /// Pools, if the command line does not say.
 const POOLS: u64 = 2;
 /// Clusters of all pools together, if the command line does not say: four times what a receive ring takes.
 const CLUSTERS: u64 = 1024;
+
 /// The ledger is too large for a stack.
 static LEDGER: Global<Ledger> = Global::new(Ledger::new());
 
-/// The device, with its window.
-pub struct Window {
+/// The device.
+pub struct WindowNet {
     device: Device<'static, PciHal>,
     /// The device has more to do, and will not interrupt for it.
     again: bool,
     ticks: u32,
 }
 
-/// Makes the device ready to be opened.
+/// Why a machine that has a network device boots without it.
+#[derive(Debug)]
+pub enum InitError {
+    /// The command line asks for a window that cannot be.
+    Config(ConfigError),
+    /// There is no memory for its rings and the window.
+    NoMemory,
+    /// The device does not answer as it should.
+    Nic(NicError),
+}
+
+impl fmt::Display for InitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(ConfigError::Pools) => write!(f, "boot: pools= must be 1 to {POOLS_MAX}"),
+            Self::Config(ConfigError::NotPowerOfTwo) => {
+                write!(f, "boot: clusters= must be at least 16 for each pool")
+            }
+            Self::Config(ConfigError::TooLarge) => {
+                write!(f, "boot: clusters= is more than a window can hold")
+            }
+            Self::NoMemory => write!(f, "boot: too little memory for the window: give QEMU more with -m"),
+            Self::Nic(error) => write!(f, "boot: net0: {error}"),
+        }
+    }
+}
+
+/// Makes a device ready to be opened.
 ///
 /// # Errors
 /// See [`InitError`].
 pub fn init(
     kernel: &mut Kernel<Pc>,
     machine: &mut Pc,
+    (function, model): (Function, Model),
     line: &[u8],
-    function: Function,
-    model: Model,
-) -> Result<Window, InitError> {
+) -> Result<WindowNet, InitError> {
     let config = config(line)?;
     let layout = config.layout().map_err(InitError::Config)?;
     let frames = kernel.frames();
@@ -52,7 +81,7 @@ pub fn init(
     // SAFETY: this function runs once, at boot, and nothing else names the static.
     let ledger = unsafe { LEDGER.get() };
     let device = Device::new(model, hal, window, config, ledger).map_err(InitError::Nic)?;
-    Ok(Window { device, again: false, ticks: 0 })
+    Ok(WindowNet { device, again: false, ticks: 0 })
 }
 
 /// The shape of the window that the command line asks for.
@@ -68,7 +97,7 @@ fn config(line: &[u8]) -> Result<Config, InitError> {
     Ok(Config { pools, mbufs_per_pool: clusters_per_pool.saturating_mul(2), clusters_per_pool })
 }
 
-impl Window {
+impl WindowNet {
     /// Serves the device's interrupt.
     #[inline]
     pub fn interrupt(&mut self) -> NetEvent {
@@ -99,35 +128,36 @@ impl Window {
     }
 }
 
-impl NetDevice for Window {
-    fn window(&self) -> (u64, u64) {
+impl WindowNet {
+    /// See [`microkernel::machine::NetDevice`], here and below.
+    pub fn window(&self) -> (u64, u64) {
         (self.device.window().phys(), u64::from(self.device.layout().bytes))
     }
 
-    fn open(&mut self) -> Result<(), Error> {
+    pub fn open(&mut self) -> Result<(), Error> {
         self.again = false;
         self.device.open().map_err(|_| Error::NoResources)
     }
 
-    fn close(&mut self) {
+    pub fn close(&mut self) {
         self.device.close();
     }
 
     #[inline]
-    fn start(&mut self) -> NetEvent {
+    pub fn start(&mut self) -> NetEvent {
         let outcome = self.device.start();
         self.event(outcome)
     }
 
-    fn info(&self) -> NetInfo {
+    pub fn info(&self) -> NetInfo {
         self.device.info()
     }
 
-    fn audit(&self) -> Audit {
+    pub fn audit(&self) -> Audit {
         self.device.audit()
     }
 
-    fn counters(&self, counters: &mut [u64; abi::counters::COUNT]) {
+    pub fn counters(&self, counters: &mut [u64; abi::counters::COUNT]) {
         self.device.counters(counters);
     }
 }

@@ -1,4 +1,4 @@
-//! What applications ask by message (`abi::socket::Request`).
+//! What applications ask by message (`abi::socket::Request`), but for reads and writes ([`super::calls`]).
 
 use abi::{
     Error,
@@ -21,24 +21,30 @@ use crate::{
 };
 
 /// A reply while it is put together: body words from 1 on, and the rights.
-struct Reply {
-    message: Message,
+pub(super) struct Reply {
+    pub(super) message: Message,
     words: usize,
 }
 
 impl Reply {
-    fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self { message: Message::new(0, REPLY), words: 1 }
     }
 
-    fn word(mut self, value: u32) -> Self {
+    pub(super) fn word(mut self, value: u32) -> Self {
         let set = self.message.set_word(self.words, value);
         debug_assert!(set, "replies are far shorter than a message");
         self.words += 1;
         self
     }
 
-    fn endpoint(mut self, endpoint: &Endpoint) -> Self {
+    /// So many bytes of data go along.
+    pub(super) const fn data(mut self, bytes: usize) -> Self {
+        self.message.data_length = bytes as u32;
+        self
+    }
+
+    pub(super) fn endpoint(mut self, endpoint: &Endpoint) -> Self {
         self = self.word(endpoint.family);
         for four in endpoint.address.chunks_exact(4) {
             self = self.word(u32::from_le_bytes([four[0], four[1], four[2], four[3]]));
@@ -66,7 +72,7 @@ impl Reply {
     }
 }
 
-fn endpoint_at(message: &Message, first: usize) -> Option<Endpoint> {
+pub(super) fn endpoint_at(message: &Message, first: usize) -> Option<Endpoint> {
     let mut address = [0; 16];
     for (i, four) in address.chunks_exact_mut(4).enumerate() {
         four.copy_from_slice(&message.word(first + 1 + i)?.to_le_bytes());
@@ -125,6 +131,7 @@ impl<L: Link, S: System> Server<L, S> {
             Request::Close => self.close(slot),
             Request::Abort => self.abort(slot),
             Request::Rebind => self.rebind(slot, message),
+            // Done before they come here ([`super::calls`]), on the path that has them.
             Request::Write | Request::Read => Err(Error::BadCall),
             Request::Hello | Request::Open | Request::Interface | Request::Audit => Err(Error::BadCall),
         }

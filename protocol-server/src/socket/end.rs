@@ -214,6 +214,28 @@ impl End {
         Ok(outcome)
     }
 
+    /// How many bytes there are to read.
+    ///
+    /// # Errors
+    /// As for [`write`](Self::write).
+    #[inline]
+    pub fn available(&mut self) -> Result<u32, Error> {
+        self.rx.available().map_err(misbehaved)
+    }
+
+    /// The head of the next datagram, which stays where it is.
+    ///
+    /// # Errors
+    /// As for [`write`](Self::write).
+    pub fn next_record(&mut self) -> Result<Option<Record>, Error> {
+        let mut head = [0; RECORD_BYTES];
+        match self.rx.peek(&mut head).map_err(misbehaved)? {
+            0 => Ok(None),
+            RECORD_BYTES => Ok(Some(record_from(&head))),
+            _ => Err(Error::PeerMisbehaviour), // records are published whole
+        }
+    }
+
     /// How far the application has read, modulo 2³².
     #[inline]
     #[must_use]

@@ -137,7 +137,7 @@ pub fn take_window(bytes: usize, frames: &mut Frames) -> Option<Window> {
 pub fn take_buffers(bytes: usize, frames: &mut Frames) -> Option<DmaRegion> {
     let phys = take(bytes, frames)?;
     let base = NonNull::new(direct(phys))?;
-    // SAFETY: 1. fresh frames that are never given back. 2. `take`'s are contiguous, and whole frames.
+    // SAFETY: cut once from frames that are never given back, zeroed in `take`, page-aligned and contiguous.
     Some(unsafe { DmaRegion::new(base, phys, bytes) })
 }
 
