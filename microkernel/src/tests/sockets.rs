@@ -261,6 +261,8 @@ fn transfers_are_the_pieces_of_the_tasks_memory_and_no_others() {
     for call in [Syscall::SocketWrite, Syscall::SocketRead] {
         for (at, length) in [
             (big, 0),
+            (1, 0),
+            (u64::MAX, 0),
             (big, 1),
             (big + 5, 100),
             (big + PAGE_BYTES - 1, 2),
