@@ -31,6 +31,8 @@ pub enum Command {
     Bench(BenchArgs),
     /// Where the instructions of each cell go: by part of the system, by function, by line
     Profile(ProfileArgs),
+    /// A page and a chart from files that `--json` wrote
+    Report(ReportArgs),
     /// The model checks of the shared-memory protocols
     Loom(LoomArgs),
     /// The tests on one processor: an interrupt at every access, a peer that lies, a server that dies
@@ -148,6 +150,9 @@ pub struct BenchArgs {
     /// The cells
     #[command(flatten)]
     pub figures: FigureArgs,
+    /// The report
+    #[command(flatten)]
+    pub pages: PageArgs,
     /// How often each cell is run
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub reps: u32,
@@ -171,6 +176,28 @@ pub struct ProfileArgs {
     /// Write the figures to this file too
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+}
+
+/// Options of `report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// The files; of two rows for the same cell, path and device, the later one counts
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Where to
+    #[command(flatten)]
+    pub pages: PageArgs,
+}
+
+/// Which pages to write.
+#[derive(Debug, Clone, Args)]
+pub struct PageArgs {
+    /// Write the report to this file: charts and tables on one page of HTML
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Write one compact chart to this file
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
 }
 
 /// Options of `boot`.
@@ -285,6 +312,8 @@ mod tests {
             "boot --gdb-port 99999 --gdb",
             "profile tx0",
             "profile rr1 --accel kvm --top x",
+            "report",
+            "report x.json --html",
             "fly",
         ] {
             let arguments = ["cargo xtask"].into_iter().chain(line.split(' '));

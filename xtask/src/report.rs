@@ -1,4 +1,16 @@
-//! The table that a person reads and the JSON that a program reads, from the same measurements.
+//! The table that a person reads and the JSON that a program reads, from the same measurements; below, the pages made of that JSON.
+
+mod about;
+mod bars;
+mod html;
+mod markup;
+mod pages;
+mod paper;
+mod rows;
+mod stack;
+mod style;
+mod svg;
+mod tables;
 
 use std::fs;
 use std::path::Path;
@@ -9,6 +21,8 @@ use crate::cells::{Cell, Measurement};
 use crate::error::{Context as _, Result};
 use crate::machine::{Accel, Board, Nic, name_of};
 use crate::peers::Peer;
+
+pub use self::pages::{report, write_results};
 
 /// What all cells of a run have in common.
 #[derive(Debug, Clone)]
@@ -222,8 +236,9 @@ pub fn to_json(setup: &Setup, measurement: &Measurement) -> Value {
     object
 }
 
-/// Writes the file of `--json`.
-pub fn write_json(file: &Path, cells: Vec<Value>) -> Result<()> {
+/// Writes the file of `--json`. Each row says what it was measured with and how.
+pub fn write_json(file: &Path, mut cells: Vec<Value>) -> Result<()> {
+    about::add(&mut cells);
     let text = format!("{:#}\n", Value::Array(cells));
     fs::write(file, text).context(format!("cannot write {}", file.display()))
 }
@@ -242,6 +257,18 @@ pub fn check_writable(file: Option<&Path>) -> Result<()> {
         fs::remove_file(file).ok();
     }
     Ok(())
+}
+
+/// Compares with a file that was looked at, or writes it if UPDATE_GOLDEN is set.
+#[cfg(test)]
+fn golden(name: &str, text: &str) {
+    let file = crate::build::root().join("xtask/src/report/golden").join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&file, text).unwrap();
+    }
+    let wanted = fs::read_to_string(&file).unwrap_or_default();
+    let first = text.lines().zip(wanted.lines()).find(|(is, was)| is != was);
+    assert!(text == wanted, "{} differs, first here: {first:?}", file.display());
 }
 
 #[cfg(test)]

@@ -112,6 +112,7 @@ const TABLE: &[(Category, &[&str])] = &[
             "abi/src/syscall.rs",
             "abi/src/error.rs",
             "abi/src/codes.rs",
+            "pic8259/",
         ],
     ),
     (
@@ -220,7 +221,6 @@ const TABLE: &[(Category, &[&str])] = &[
             "bitflags/",
             "elf/",
             "linked_list_allocator/",
-            "pic8259/",
             "x86_64/",
         ],
     ),
