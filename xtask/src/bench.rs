@@ -7,6 +7,7 @@ use crate::cells::{Cell, Measurement, Ports, Setting};
 use crate::cli::BenchArgs;
 use crate::error::{Result, failed};
 use crate::machine::{Accel, Machine, name_of};
+use crate::profile::{self, Places};
 use crate::report;
 use crate::run;
 use crate::session::Session;
@@ -15,6 +16,7 @@ use crate::vm::Vm;
 /// Runs the command.
 pub fn bench(args: &BenchArgs) -> Result<()> {
     report::check_writable(args.figures.json.as_deref())?;
+    args.pages.check_writable()?;
     let session = Session::for_machine(&args.machine, run::tools(&args.figures))?;
     let machine = session.machine(&args.machine)?;
     let setup = run::setup_of(&args.machine, &machine, &args.figures);
@@ -41,6 +43,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     }
     println!();
     report::print_heading();
+    let places = Places::of(&session.images)?;
     let (mut rows, mut wrong) = (Vec::new(), Vec::new());
     for (timed, counted) in timed.iter().zip(&counted) {
         let measurement = combine(timed, counted);
@@ -52,14 +55,17 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
         let rates: Vec<f64> = timed.iter().map(Measurement::rate).collect();
         object["rates"] = serde_json::json!(rates);
         object["repetitions"] = serde_json::json!(args.reps);
+        if let Some(middle) = middle(counted)
+            && let Some(profile) = profile::of(&places, middle)?
+        {
+            object["split"] = profile.split.to_json(profile::units(middle));
+        }
         rows.push(object);
     }
     report::print_legend(&setup);
     print_plugin_cost(&timed, &counted);
     println!("To repeat: cargo xtask {}", std::env::args().skip(1).collect::<Vec<_>>().join(" "));
-    if let Some(file) = &args.figures.json {
-        report::write_json(file, rows)?;
-    }
+    report::write_results(rows, args.figures.json.as_deref(), &args.pages)?;
     if wrong.is_empty() { Ok(()) } else { failed(format!("wrong data in {}", wrong.join(", "))) }
 }
 
@@ -83,11 +89,7 @@ fn pass(
 /// The repetition with the median rate, with the instructions of the counted one with the median of those.
 fn combine(timed: &[Measurement], counted: &[Measurement]) -> Measurement {
     let mut result = median(timed, Measurement::rate).clone();
-    if !counted.is_empty() {
-        let per_unit = |m: &Measurement| {
-            m.instructions.map_or(0.0, |i| (i.kernel + i.user) as f64 / m.count.max(1) as f64)
-        };
-        let middle = median(counted, per_unit);
+    if let Some(middle) = middle(counted) {
         // Scaled to the timed one's count, since that is what the report divides by.
         let scale = result.count as f64 / middle.count.max(1) as f64;
         result.instructions = middle.instructions.map(|i| crate::vm::Instructions {
@@ -97,6 +99,13 @@ fn combine(timed: &[Measurement], counted: &[Measurement]) -> Measurement {
     }
     result.problem = timed.iter().chain(counted).find_map(|m| m.problem.clone());
     result
+}
+
+/// The counted repetition with the median of the instructions per unit.
+fn middle(counted: &[Measurement]) -> Option<&Measurement> {
+    let per_unit =
+        |m: &Measurement| m.instructions.map_or(0.0, |i| (i.kernel + i.user) as f64 / m.count.max(1) as f64);
+    (!counted.is_empty()).then(|| median(counted, per_unit))
 }
 
 fn median(all: &[Measurement], key: impl Fn(&Measurement) -> f64) -> &Measurement {
@@ -136,6 +145,7 @@ mod tests {
             seconds: 1.0,
             host_rate: 1.0,
             instructions: instructions.map(|user| Instructions { kernel: user, user }),
+            executed: Vec::new(),
             calls: None,
             counters: Default::default(),
             problem: None,
