@@ -163,7 +163,7 @@ impl<'q, const N: usize> RingProducer<'q, N> {
         let mut room = self.room();
         if room < items.len() {
             let head = self.ring.head.0.load(Acquire); // pairs with `RingConsumer::pop`, which reads before it
-            if self.tail.wrapping_sub(head) > N as u32 {
+            if self.tail.wrapping_sub(head) as usize > N {
                 return Err(PushError::Peer(PeerMisbehaviour::Index(head)));
             }
             self.head_seen = head;

@@ -10,6 +10,8 @@ use crate::error::{Context as _, Result};
 use crate::machine::{Accel, Board, Nic, name_of};
 use crate::peers::Peer;
 
+pub mod queues;
+
 /// What all cells of a run have in common.
 #[derive(Debug, Clone)]
 pub struct Setup {
