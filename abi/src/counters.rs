@@ -63,6 +63,8 @@ counters! {
     DropNoWindow "drop_no_window",
     /// Dropped: both sub-queues were locked; the algorithm says that this cannot be.
     DropQueueLocked "drop_queue_locked",
+    /// Dropped: the ring of an IN queue was full, which has room for every mbuf: only a server that lies makes it so.
+    DropQueueFull "drop_queue_full",
     /// Frames handed to the device.
     FramesOut "frames_out",
     /// Bytes of them.

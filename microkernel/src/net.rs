@@ -1,7 +1,7 @@
 //! The network device: what ties a driver of [`netdev_driver`] to the kernel's system calls and to the machine's interrupts.
 //!
 //! The command line chooses the shape of the window: `pools=` and `clusters=` (of all pools together; each pool has a power
-//! of two of them, and twice as many mbufs).
+//! of two of them, and twice as many mbufs), and what its queues are: `queue=dual` (the default) or `queue=ring`.
 #![expect(unsafe_code, reason = "takes the ledger's static, once")]
 
 use crate::arch::global::Global;
@@ -10,7 +10,7 @@ use crate::arch::machine::Pc;
 use crate::board;
 use abi::Error;
 use abi::device::{Audit, NetInfo};
-use abi::window::{Config, ConfigError, POOLS_MAX};
+use abi::window::{Config, ConfigError, POOLS_MAX, QueueKind};
 use core::fmt;
 use microkernel::machine::{NetDevice, NetEvent};
 use microkernel::{Kernel, cmdline};
@@ -42,6 +42,8 @@ pub struct Net {
 pub enum InitError {
     /// The command line asks for a window that cannot be.
     Config(ConfigError),
+    /// The command line asks for a kind of queue that there is not.
+    Queue,
     /// There is no memory for its rings and the window.
     NoMemory,
     /// The device does not answer as it should.
@@ -58,6 +60,7 @@ impl fmt::Display for InitError {
             Self::Config(ConfigError::TooLarge) => {
                 write!(f, "boot: clusters= is more than a window can hold")
             }
+            Self::Queue => write!(f, "boot: queue= must be dual or ring"),
             Self::NoMemory => write!(f, "boot: too little memory for the window: give QEMU more with -m"),
             Self::Nic(error) => write!(f, "boot: net0: {error}"),
         }
@@ -69,8 +72,9 @@ impl fmt::Display for InitError {
 /// # Errors
 /// See [`InitError`].
 pub fn init(kernel: &mut Kernel<Pc>, machine: &mut Pc, line: &[u8]) -> Result<(), InitError> {
-    let Some((function, model)) = board::find_nic() else { return Ok(()) };
+    // A line that asks for what cannot be is wrong also where there is no device.
     let config = config(line)?;
+    let Some((function, model)) = board::find_nic() else { return Ok(()) };
     let layout = config.layout().map_err(InitError::Config)?;
     let frames = kernel.frames();
     let hal = PciHal::new(function, machine.clock, &mut machine.space, frames).ok_or(InitError::NoMemory)?;
@@ -95,7 +99,13 @@ fn config(line: &[u8]) -> Result<Config, InitError> {
     let (pools, clusters) = (number("pools", POOLS), number("clusters", CLUSTERS));
     let share = clusters.checked_div(pools).ok_or(InitError::Config(ConfigError::Pools))?;
     let clusters_per_pool: u32 = share.checked_ilog2().map_or(0, |bits| 1 << bits);
-    Ok(Config { pools, mbufs_per_pool: clusters_per_pool.saturating_mul(2), clusters_per_pool })
+    let queue = match cmdline::get(line, QueueKind::OPTION) {
+        None => QueueKind::default(),
+        Some(name) => {
+            core::str::from_utf8(name).ok().and_then(QueueKind::from_name).ok_or(InitError::Queue)?
+        }
+    };
+    Ok(Config { pools, mbufs_per_pool: clusters_per_pool.saturating_mul(2), clusters_per_pool, queue })
 }
 
 impl Net {

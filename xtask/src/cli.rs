@@ -56,12 +56,24 @@ pub enum Path {
     Window,
 }
 
+/// What the queues of the window are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Queue {
+    /// Two sub-queues each, with a lock for each: those of Reynolds and Heller
+    Dual,
+    /// Lamport's rings
+    Ring,
+}
+
 /// Which machine: common to all commands that boot one.
 #[derive(Debug, Clone, Args)]
 pub struct MachineArgs {
     /// How applications reach the network
     #[arg(long, value_enum, default_value = "window")]
     pub path: Path,
+    /// The queues of the window; bench takes both, separated by a comma, and shows them side by side
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "dual")]
+    pub queue: Vec<Queue>,
     /// The network device
     #[arg(long, value_enum, default_value = "e1000")]
     pub nic: Nic,
@@ -314,6 +326,7 @@ mod tests {
             "profile rr1 --accel kvm --top x",
             "report",
             "report x.json --html",
+            "bench --queue dual,heap",
             "fly",
         ] {
             let arguments = ["cargo xtask"].into_iter().chain(line.split(' '));
