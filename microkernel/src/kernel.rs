@@ -443,8 +443,12 @@ impl<M: Machine> Kernel<M> {
     #[inline]
     pub(crate) fn wake(&mut self, m: &mut M, thread: u16, status: u64, value: u64) {
         self.leave_queue(thread);
+        let slot = &mut self.threads[usize::from(thread)];
+        // What it sent went well, before it waited.
+        let (status, value) = if slot.calls { (0, status) } else { (status, value) };
+        slot.calls = false;
+        slot.state = State::Ready;
         m.context_result(usize::from(thread), status, value);
-        self.threads[usize::from(thread)].state = State::Ready;
         self.ready.push_back(&mut self.threads, thread);
     }
 

@@ -73,6 +73,7 @@ impl<M: Machine> Kernel<M> {
             Syscall::PortMakeSend => self.port_make_send(a),
             Syscall::MessageSend => self.message_send(m, thread, a, b),
             Syscall::MessageReceive => self.message_receive(m, thread, a, b, c),
+            Syscall::MessageCall => self.message_call(m, thread, [a, b, c, d]),
             Syscall::VmAllocate => self.vm_allocate(m, a, b),
             Syscall::VmDeallocate => self.vm_deallocate(m, a, b),
             Syscall::MemoryObjectCreate => self.memory_object_create(m, a),

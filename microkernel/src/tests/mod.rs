@@ -1,6 +1,7 @@
 //! Tests of the kernel as a whole, on a machine of arrays.
 
 mod audit;
+mod calls;
 mod data;
 mod fake;
 mod ipc;
