@@ -45,13 +45,13 @@ counters! {
     FramesIn "frames_in",
     /// Bytes of them.
     BytesIn "bytes_in",
-    /// Frames put on the ARP queue.
+    /// Frames put on the ARP queue, or without a window, ARP frames handed on.
     DeliveredArp "delivered_arp",
-    /// Frames put on the IPv4 queue.
+    /// Frames put on the IPv4 queue, or without a window, IPv4 frames handed on.
     DeliveredIpv4 "delivered_ipv4",
-    /// Frames put on the IPv6 queue.
+    /// Frames put on the IPv6 queue, or without a window, IPv6 frames handed on.
     DeliveredIpv6 "delivered_ipv6",
-    /// Frames put on the queue for the rest.
+    /// Frames put on the queue for the rest, or without a window, such frames handed on.
     DeliveredOther "delivered_other",
     /// Dropped: shorter than an Ethernet header, or than 60 bytes where the device says so.
     DropRunt "drop_runt",
@@ -69,6 +69,14 @@ counters! {
     DropNoWindow "drop_no_window",
     /// Dropped: both sub-queues were locked; the algorithm says that this cannot be.
     DropQueueLocked "drop_queue_locked",
+    /// Dropped: no packet filter wanted it.
+    DropNoFilter "drop_no_filter",
+    /// Dropped: there was no room at the port of any packet filter that wanted it.
+    DropPortFull "drop_port_full",
+    /// Messages with frames for ports that have packet filters.
+    NetMessages "net_messages",
+    /// Such messages that found no room. The frame may have come to other ports.
+    NetMessagesShed "net_messages_shed",
     /// Frames handed to the device.
     FramesOut "frames_out",
     /// Bytes of them.

@@ -213,8 +213,11 @@ impl<M: Machine> Kernel<M> {
         }
         let message = self.messages.get_mut(slot);
         (message.data_kind, message.data_length) = (Data::None, 0);
+        if id == 0 {
+            return; // a frame, which counts as one
+        }
         self.messages.pages_in_flight -= pages;
-        if id != 0 && self.tasks[usize::from(task)].id == id {
+        if self.tasks[usize::from(task)].id == id {
             self.tasks[usize::from(task)].data_pages -= pages;
         }
     }

@@ -141,6 +141,7 @@ impl<M: Machine> Kernel<M> {
         if self.device.owner == Some(task) {
             self.close_device(m);
         }
+        self.close_net_io_of(m, task);
         for name in 0..abi::port::NAMES_MAX as u32 {
             if let Ok(right) = self.tasks[usize::from(task)].names.remove_all(name) {
                 self.forget_requests(task, name, right);

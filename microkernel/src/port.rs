@@ -11,11 +11,14 @@ use abi::vm::PAGE_BYTES;
 
 use crate::list::{Link, Linked, List};
 use crate::names::Right;
+use crate::net_io::FRAMES_QUEUED;
 
 /// Ports and port sets, at most.
 pub const PORTS: usize = 1024;
-/// Messages queued and notifications asked for, at most.
+/// Messages of tasks that are queued and notifications asked for, at most.
 pub const MESSAGES: usize = 256;
+/// The table of messages: those, and the frames that wait to be received.
+const SLOTS: usize = MESSAGES + FRAMES_QUEUED;
 /// Of these, at most, sent or asked for by one task.
 pub const MESSAGES_PER_TASK: u16 = 96;
 /// Messages queued at one port, at most, but for those sent with send-once rights.
@@ -44,8 +47,10 @@ pub enum Kind {
     Thread(u16),
     /// The machine.
     Host,
-    /// The network device.
+    /// The network device, with its window.
     Device,
+    /// The network device on the path by message, as one of its openers has it.
+    NetIo(u8),
 }
 
 /// Where a receive right is.
@@ -89,6 +94,8 @@ pub struct Port {
     pub members: List,
     /// The thread that a message also resumes.
     pub bound: Option<u16>,
+    /// The opener of the network device that has set a packet filter for it.
+    pub filter: Option<u8>,
     /// Requests to be told of its death.
     pub requests: List,
     /// Why it died: a task's exit status.
@@ -111,6 +118,7 @@ impl Port {
         set: None,
         members: List::EMPTY,
         bound: None,
+        filter: None,
         requests: List::EMPTY,
         status: 0,
         link: Link::NONE,
@@ -212,7 +220,7 @@ impl Default for Ports {
 pub struct Slot {
     /// Its place in a queue, or among a port's requests.
     pub link: Link,
-    /// Which task it counts for, by slot and number.
+    /// Which task it counts for, by slot and number; a frame for which opener of the network device, with the number 0.
     pub payer: (u16, u64),
     /// For a request: the port to notify (a reference), and the asker's slot and name.
     pub notify: (u16, u16, u32),
@@ -269,11 +277,13 @@ impl Linked for Slot {
 /// The table of messages.
 pub struct Messages {
     /// The slots.
-    pub table: [Slot; MESSAGES],
-    /// The frames of data of all messages in the table.
+    pub table: [Slot; SLOTS],
+    /// Slots that count for tasks.
+    pub of_tasks: u16,
+    /// The frames of data of the messages that count for tasks.
     pub pages_in_flight: u16,
     /// The numbers of the frames of each message's data.
-    frames: [[u32; DATA_PAGES]; MESSAGES],
+    frames: [[u32; DATA_PAGES]; SLOTS],
     free: List,
     /// Slots from here on have never been used.
     fresh: u16,
@@ -283,8 +293,14 @@ impl Messages {
     /// No messages.
     #[must_use]
     pub const fn new() -> Self {
-        let frames = [[0; DATA_PAGES]; MESSAGES];
-        Self { table: [Slot::FREE; MESSAGES], pages_in_flight: 0, frames, free: List::EMPTY, fresh: 0 }
+        Self {
+            table: [Slot::FREE; SLOTS],
+            of_tasks: 0,
+            pages_in_flight: 0,
+            frames: [[0; DATA_PAGES]; SLOTS],
+            free: List::EMPTY,
+            fresh: 0,
+        }
     }
 
     /// Takes a slot.
@@ -295,7 +311,7 @@ impl Messages {
         if let Some(index) = self.free.pop_front(&mut self.table) {
             return Ok(index);
         }
-        if usize::from(self.fresh) == MESSAGES {
+        if usize::from(self.fresh) == SLOTS {
             return Err(Error::NoResources);
         }
         self.fresh += 1;

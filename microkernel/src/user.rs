@@ -108,6 +108,29 @@ pub fn copy_from_frame<M: Machine>(
     Ok(())
 }
 
+/// Where a range of at most a page, which can be read, lies in physical memory: one piece, or two.
+///
+/// # Errors
+/// [`Error::BadAddress`]: not all of it can be read.
+pub fn locate<M: Machine>(
+    m: &M,
+    space: &M::Space,
+    address: u64,
+    length: usize,
+) -> Result<([(u64, usize); 2], usize), Error> {
+    debug_assert!(length <= PAGE_BYTES as usize);
+    if !is_user_range(address, length as u64) {
+        return Err(Error::BadAddress);
+    }
+    let mut found = [(0, 0); 2];
+    let mut count = 0;
+    for ((at, range), piece) in pieces(address, length).zip(&mut found) {
+        *piece = (m.translate(space, at, false).ok_or(Error::BadAddress)?, range.len());
+        count += 1;
+    }
+    Ok((found, count))
+}
+
 /// Copies to pages that the task itself may not be able to write: what the loader does.
 ///
 /// # Errors

@@ -15,6 +15,7 @@
 //! | [`ledger`] | who holds each buffer: the kernel's own truth | R&H, "Shared Memory Window" |
 //! | [`endpoint`] | the window's queues and pools on one side, a device on the other | R&H, "Queues", "Free Space" |
 //! | [`device`] | one of the devices, with its endpoint: what the kernel holds | |
+//! | [`direct`] | a device with buffers of the kernel's own, for the paths without a window | Mach 3.0; an integrated kernel |
 //!
 //! # Trust
 //! The kernel believes neither the window, which the server can write at any time, nor the device: an offset is loaded once, checked, and
@@ -24,6 +25,7 @@
 
 pub mod demux;
 pub mod device;
+pub mod direct;
 mod dma;
 pub mod e1000;
 pub mod endpoint;
@@ -35,6 +37,7 @@ pub mod virtio_net;
 mod window;
 
 pub use device::Device;
+pub use direct::{Direct, DirectDevice};
 pub use endpoint::{Endpoint, Outcome};
 pub use hal::{Hal, Registers};
 pub use ledger::Ledger;

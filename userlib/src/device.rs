@@ -113,6 +113,35 @@ impl Device {
             .map(drop)
     }
 
+    /// Sends a frame, which the kernel copies, on the path by message; `checksum` is the call's.
+    ///
+    /// # Errors
+    /// [`Error::QueueFull`]: the device has no room now.
+    #[inline]
+    pub fn write(&self, frame: &[u8], checksum: u32) -> Result<(), Error> {
+        let (address, length) = (frame.as_ptr() as u64, frame.len() as u64);
+        // SAFETY: the kernel reads so many bytes, which we have borrowed.
+        unsafe { raw::call(Syscall::DeviceWrite, [self.0.name().into(), address, length, checksum.into()]) }
+            .map(drop)
+    }
+
+    /// As [`write`](Self::write), of the frame of so many bytes at the start of a page, which goes with it.
+    ///
+    /// # Errors
+    /// As there, and the page: it is still ours.
+    #[inline]
+    pub fn write_page(&self, page: Mapping, length: usize, checksum: u32) -> Result<(), (Error, Mapping)> {
+        let arguments = [self.0.name().into(), page.address(), length as u64, checksum.into()];
+        // SAFETY: the page is ours alone, and nobody here uses it after the kernel has taken it.
+        match unsafe { raw::call(Syscall::DeviceWritePage, arguments) } {
+            Ok(_) => {
+                page.give_away(length);
+                Ok(())
+            }
+            Err(error) => Err((error, page)),
+        }
+    }
+
     /// The kernel's ledger, summed.
     ///
     /// # Errors

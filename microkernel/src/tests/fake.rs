@@ -11,8 +11,11 @@ use std::vec::Vec;
 use abi::Error;
 use abi::device::{Audit, NetInfo};
 use abi::message::{Data, Disposition, MESSAGE_BYTES};
+use abi::path::Path;
 use abi::syscall::Syscall;
 use abi::vm::PAGE_BYTES;
+
+use netdev_driver::nic::TxChecksum;
 
 use crate::elf::tests::{EXECUTE, Piece, READ, WRITE, file};
 use crate::frames::Frames;
@@ -30,11 +33,22 @@ pub(crate) const TEXT: u64 = 0x40_0000;
 pub(crate) const DATA: u64 = 0x40_2000;
 pub(crate) const DATA_BYTES: u64 = 0x4000;
 
+/// The pieces of a frame that was to be sent, and the checksum.
+type Written = (Vec<(u64, usize)>, Option<TxChecksum>);
+
 #[derive(Default)]
 pub(crate) struct FakeNet {
     pub open: bool,
     pub starts: u32,
     pub event: NetEvent,
+    pub path: Path,
+    /// What was to be sent, by its pieces.
+    pub written: Vec<Written>,
+    /// Pages that are being sent, and those that have been.
+    pub sending: Vec<u64>,
+    pub sent: Vec<u64>,
+    /// The transmit ring is full.
+    pub full: bool,
 }
 
 impl NetDevice for FakeNet {
@@ -47,6 +61,7 @@ impl NetDevice for FakeNet {
     }
     fn close(&mut self) {
         assert!(core::mem::replace(&mut self.open, false), "closed twice");
+        self.sent.append(&mut self.sending);
     }
     fn start(&mut self) -> NetEvent {
         assert!(self.open);
@@ -58,6 +73,31 @@ impl NetDevice for FakeNet {
     }
     fn audit(&self) -> Audit {
         Audit { mbufs_posted: 1, mbufs_transmitting: 2, clusters_posted: 3, clusters_transmitting: 4 }
+    }
+    fn path(&self) -> Path {
+        self.path
+    }
+    fn write(&mut self, pieces: &[(u64, usize)], checksum: Option<TxChecksum>) -> Result<(), Error> {
+        assert!(self.open && self.path == Path::Ipc && pieces.len() <= 2);
+        let bytes: usize = pieces.iter().map(|piece| piece.1).sum();
+        match bytes {
+            _ if self.full => Err(Error::QueueFull),
+            0..14 => Err(Error::BadArgument),
+            1515.. => Err(Error::TooLong),
+            _ => {
+                self.written.push((pieces.to_vec(), checksum));
+                Ok(())
+            }
+        }
+    }
+    fn write_page(&mut self, page: u64, bytes: usize, checksum: Option<TxChecksum>) -> Result<(), Error> {
+        self.write(&[(page, bytes)], checksum)?;
+        assert!(!self.sending.contains(&page), "a page sent twice");
+        self.sending.push(page);
+        Ok(())
+    }
+    fn take_sent(&mut self) -> Option<u64> {
+        self.sent.pop()
     }
     fn counters(&self, counters: &mut [u64; abi::counters::COUNT]) {
         counters[abi::counters::Counter::FramesIn as usize] = 77;
@@ -248,10 +288,18 @@ impl Rig {
     }
 
     pub(crate) fn boot(&mut self, members: &[(&str, &[u8])]) -> Result<(), BootError> {
+        self.boot_with(b"path=window pools=2", members)
+    }
+
+    pub(crate) fn boot_with(
+        &mut self,
+        command_line: &'static [u8],
+        members: &[(&str, &[u8])],
+    ) -> Result<(), BootError> {
         let module = archive(members).leak();
         let boot = Boot {
             module,
-            command_line: b"path=window pools=2",
+            command_line,
             memory_bytes: 32 << 20,
             tsc_multiplier: 3,
             tsc_shift: 1,

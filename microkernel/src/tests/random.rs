@@ -1,7 +1,9 @@
 //! Random sequences of everything, with the books recounted as they go.
 
 use abi::counters::Counter;
+use abi::filter::{COPY_ALL, programs};
 use abi::message::Disposition;
+use abi::path::Path;
 use abi::syscall::Syscall;
 
 use super::fake::{DATA, Letter, RECEIVE_AT, Rig, TEXT};
@@ -125,7 +127,7 @@ fn step(rig: &mut Rig, random: &mut Random) {
                 rig.spawn(name, "-x", priority, bootstrap);
             }
         }
-        4..12 => {
+        4..11 => {
             let (letter, limit) = (random_letter(rig, random), random.limit());
             // The task may have unmapped its data by now.
             let space = rig.kernel.tasks[usize::from(rig.kernel.current_task)].tables();
@@ -133,13 +135,21 @@ fn step(rig: &mut Rig, random: &mut Random) {
             let _ = crate::user::copy_out(&mut rig.m, space, at, &letter.bytes());
             rig.call(Syscall::MessageSend, &[at, limit]);
         }
-        12..16 => {
+        11..16 => {
             let port = held(rig, random, |right| matches!(right, Right::Receive(_) | Right::Set(_)));
             let limit = random.limit();
             let room = [random.page().to_le_bytes(), u64::from(random.length()).to_le_bytes()].concat();
             let space = rig.kernel.tasks[usize::from(rig.kernel.current_task)].tables();
             let _ = crate::user::copy_out(&mut rig.m, space, RECEIVE_AT + 32, &room);
-            rig.call(Syscall::MessageReceive, &[port, RECEIVE_AT, limit]);
+            if random.below(2) == 0 {
+                rig.call(Syscall::MessageReceive, &[port, RECEIVE_AT, limit]);
+                return;
+            }
+            let letter = random_letter(rig, random);
+            let space = rig.kernel.tasks[usize::from(rig.kernel.current_task)].tables();
+            let at = DATA + 0x1000;
+            let _ = crate::user::copy_out(&mut rig.m, space, at, &letter.bytes());
+            rig.call(Syscall::MessageCall, &[at, port, RECEIVE_AT, limit]);
         }
         16 => {
             let space = rig.kernel.tasks[usize::from(rig.kernel.current_task)].tables();
@@ -151,6 +161,9 @@ fn step(rig: &mut Rig, random: &mut Random) {
             if rig.kernel.current_task != 0 {
                 rig.kernel.user_fault(&mut rig.m, &fault);
             }
+        }
+        18 | 27 | 28 if rig.m.net.as_ref().is_some_and(|net| net.path == Path::Ipc) => {
+            net_io_step(rig, random);
         }
         18 => {
             let event = NetEvent {
@@ -193,11 +206,53 @@ fn step(rig: &mut Rig, random: &mut Random) {
     }
 }
 
+/// Something that the device does, or is told, on the path by message.
+fn net_io_step(rig: &mut Rig, random: &mut Random) {
+    let device = held(
+        rig,
+        random,
+        |right| matches!(right, Right::Send(port) if matches!(rig.kernel.ports.kind(port), Kind::NetIo(_))),
+    );
+    match random.below(8) {
+        0 | 1 => {
+            let port = held(rig, random, |right| matches!(right, Right::Receive(_)));
+            let space = rig.kernel.tasks[usize::from(rig.kernel.current_task)].tables();
+            let program = if random.below(2) == 0 { programs::all() } else { programs::ipv4() };
+            let words = program.words().unwrap();
+            let bytes: std::vec::Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+            let _ = crate::user::copy_out(&mut rig.m, space, DATA, &bytes);
+            let priority = random.below(300) | (random.below(2) * COPY_ALL);
+            let args = [device, port, priority, DATA, words.len() as u64 * random.below(8).min(1)];
+            rig.call(Syscall::DeviceSetFilter, &args);
+        }
+        2 => {
+            let page = random.page();
+            rig.call(Syscall::DeviceWritePage, &[device, page, 10 + random.below(1600), 0]);
+        }
+        3 => {
+            let net = rig.m.net.as_mut().unwrap();
+            net.sent.append(&mut net.sending);
+            rig.kernel.net_polled(&mut rig.m, true);
+        }
+        _ => {
+            for _ in 0..random.below(40) {
+                let frame = std::vec![random.next() as u8; 14 + random.below(1501) as usize];
+                let _ = rig.kernel.net_frame(&mut rig.m, &frame, random.below(2) == 0);
+            }
+            rig.kernel.net_polled(&mut rig.m, false);
+        }
+    }
+}
+
 #[test]
 fn the_books_balance_after_any_sequence() {
-    let (mut total, mut messages, mut moved, mut copied) = (0, 0, 0, 0);
+    let (mut total, mut frames, mut messages, mut moved, mut copied) = (0, 0, 0, 0, 0);
     for seed in 1..=12u64 {
         let mut rig = Rig::new();
+        if seed % 2 == 0 {
+            rig.m.net.as_mut().unwrap().path = Path::Ipc;
+            rig.kernel.net_io.out_of_line = 800;
+        }
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         for count in 0..6000 {
             step(&mut rig, &mut random);
@@ -221,11 +276,13 @@ fn the_books_balance_after_any_sequence() {
         let left = rig.kernel.ports.table.iter().filter(|port| port.references > 0).count();
         assert_eq!(left, 1, "the host port");
         assert_eq!(rig.m.tables, 0);
+        frames += rig.kernel.counters[Counter::NetMessages as usize];
         messages += rig.kernel.counters[Counter::Messages as usize];
         moved += rig.kernel.counters[Counter::PagesMoved as usize];
         copied += rig.kernel.counters[Counter::Copies as usize];
     }
     assert!(total > 40_000, "most sequences ran to their end: {total}");
+    assert!(frames > 1000, "few frames came: {frames}");
     assert!(messages > 1000, "few sends got through: {messages}");
     assert!(moved > 50 && copied > 50, "{moved} pages moved, {copied} copies");
 }

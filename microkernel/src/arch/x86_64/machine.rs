@@ -33,7 +33,7 @@ pub struct Pc {
     /// What stands around.
     pub board: Option<&'static Board>,
     /// The network device.
-    pub net: Option<Net>,
+    pub net: Option<&'static mut Net>,
     /// Its interrupt request line.
     pub nic_irq: Option<u8>,
     entropy: u64,
@@ -110,11 +110,7 @@ impl Machine for Pc {
 
     #[inline]
     fn copy_from_phys(&self, phys: u64, bytes: &mut [u8]) {
-        check(phys, bytes.len());
-        // SAFETY: as in `copy_to_phys`.
-        unsafe {
-            direct(phys).copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len());
-        }
+        read_phys(phys, bytes);
     }
 
     #[inline]
@@ -178,7 +174,17 @@ impl Machine for Pc {
 
     #[inline]
     fn net(&mut self) -> Option<&mut Net> {
-        self.net.as_mut()
+        self.net.as_deref_mut()
+    }
+}
+
+/// Copies from physical memory; the bytes lie within one frame of usable memory.
+#[inline]
+pub fn read_phys(phys: u64, bytes: &mut [u8]) {
+    check(phys, bytes.len());
+    // SAFETY: RAM is in the direct map; what lies there is a task's page or the core's, and no reference to it exists.
+    unsafe {
+        direct(phys).copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len());
     }
 }
 
