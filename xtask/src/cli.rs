@@ -230,6 +230,15 @@ pub struct BootArgs {
     /// Type this line at the guest's prompt first, together with --exec (may be repeated)
     #[arg(long, value_name = "LINE", requires = "exec")]
     pub guest: Vec<String>,
+    /// Start an FTP server at the host's end, for the guest's `ftp`
+    #[arg(long)]
+    pub ftp: bool,
+    /// Start an X server at the host's end, for the guest's `xdots`, and write its screen to this PNG file at the end
+    #[arg(long, value_name = "FILE")]
+    pub x11: Option<PathBuf>,
+    /// Write what the guest's `tcpdump -w` sends to this file
+    #[arg(long, value_name = "FILE")]
+    pub capture: Option<PathBuf>,
 }
 
 /// Options of `test`.
