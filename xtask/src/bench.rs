@@ -1,25 +1,43 @@
 //! `cargo xtask bench`: the seven cells, interleaved, each several times; medians.
 //!
 //! MB/s and instructions come from different boots: the counting plugin slows the translated code down. Each repetition
-//! boots both machines anew, so that no state of one cell colours all of another's figures.
+//! boots all machines anew, so that no state of one cell colours all of another's figures. Where two kinds of queue are asked
+//! for each repetition runs both, and a second table shows them side by side.
 
 use crate::cells::{Cell, Measurement, Ports, Setting};
 use crate::cli::BenchArgs;
 use crate::error::{Result, failed};
 use crate::machine::{Accel, Machine, name_of};
-use crate::report;
+use crate::profile::{self, Places};
+use crate::report::{self, Setup};
 use crate::run;
 use crate::session::Session;
 use crate::vm::Vm;
 
+/// One machine of those that are compared.
+struct Variant {
+    setup: Setup,
+    machine: Machine,
+    /// By cell: all repetitions, timed and counted.
+    timed: Vec<Vec<Measurement>>,
+    counted: Vec<Vec<Measurement>>,
+}
+
 /// Runs the command.
 pub fn bench(args: &BenchArgs) -> Result<()> {
     report::check_writable(args.figures.json.as_deref())?;
+    args.pages.check_writable()?;
     let session = Session::for_machine(&args.machine, run::tools(&args.figures))?;
-    let machine = session.machine(&args.machine)?;
-    let setup = run::setup_of(&args.machine, &machine, &args.figures);
     let mut cells = Cell::of(args.figures.direction, &args.figures.size);
     cells.push(Cell::Rr1);
+    let mut variants = Vec::new();
+    for &queue in &args.machine.queue {
+        let machine = session.machine_with(&args.machine, queue)?;
+        let setup = run::setup_of(&args.machine, queue, &machine, &args.figures);
+        let none = vec![Vec::new(); cells.len()];
+        variants.push(Variant { setup, machine, timed: none.clone(), counted: none });
+    }
+    let machine = &variants[0].machine;
     println!(
         "{} cells, {} repetitions of {} s; {} on {}, executed by {}",
         cells.len(),
@@ -29,37 +47,52 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
         name_of(&machine.board),
         name_of(&machine.accel)
     );
-    // By cell: all repetitions, timed and counted.
-    let mut timed: Vec<Vec<Measurement>> = vec![Vec::new(); cells.len()];
-    let mut counted: Vec<Vec<Measurement>> = vec![Vec::new(); cells.len()];
     for rep in 1..=args.reps {
         eprintln!("repetition {rep} of {}", args.reps);
-        pass(&session, &machine, args, &cells, &mut timed)?;
-        if machine.accel == Accel::Tcg {
-            pass(&session, &session.counted(&machine), args, &cells, &mut counted)?;
+        for Variant { machine, timed, counted, .. } in &mut variants {
+            pass(&session, machine, args, &cells, timed)?;
+            if machine.accel == Accel::Tcg {
+                pass(&session, &session.counted(machine), args, &cells, counted)?;
+            }
         }
     }
-    println!();
-    report::print_heading();
+    let places = Places::of(&session.images)?;
     let (mut rows, mut wrong) = (Vec::new(), Vec::new());
-    for (timed, counted) in timed.iter().zip(&counted) {
-        let measurement = combine(timed, counted);
-        report::print_row(&setup, &measurement);
-        if measurement.problem.is_some() {
-            wrong.push(measurement.cell.to_string());
+    let mut compared = Vec::new();
+    for variant in &variants {
+        println!();
+        if variants.len() > 1 {
+            println!("queue={}:", variant.setup.queue);
         }
-        let mut object = report::to_json(&setup, &measurement);
-        let rates: Vec<f64> = timed.iter().map(Measurement::rate).collect();
-        object["rates"] = serde_json::json!(rates);
-        object["repetitions"] = serde_json::json!(args.reps);
-        rows.push(object);
+        report::print_heading();
+        let measurements: Vec<_> =
+            variant.timed.iter().zip(&variant.counted).map(|(t, c)| combine(t, c)).collect();
+        let repeated = variant.timed.iter().zip(&variant.counted);
+        for (measurement, (timed, counted)) in measurements.iter().zip(repeated) {
+            report::print_row(&variant.setup, measurement);
+            if measurement.problem.is_some() {
+                wrong.push(measurement.cell.to_string());
+            }
+            let mut object = report::to_json(&variant.setup, measurement);
+            let rates: Vec<f64> = timed.iter().map(Measurement::rate).collect();
+            object["rates"] = serde_json::json!(rates);
+            object["repetitions"] = serde_json::json!(args.reps);
+            if let Some(middle) = middle(counted)
+                && let Some(profile) = profile::of(&places, middle)?
+            {
+                object["split"] = profile.split.to_json(profile::units(middle));
+            }
+            rows.push(object);
+        }
+        compared.push((variant.setup.queue.as_str(), measurements));
     }
-    report::print_legend(&setup);
-    print_plugin_cost(&timed, &counted);
+    report::print_legend(&variants[0].setup);
+    variants.iter().for_each(|variant| print_plugin_cost(&variant.timed, &variant.counted));
+    if compared.len() > 1 {
+        report::queues::print(&compared);
+    }
     println!("To repeat: cargo xtask {}", std::env::args().skip(1).collect::<Vec<_>>().join(" "));
-    if let Some(file) = &args.figures.json {
-        report::write_json(file, rows)?;
-    }
+    report::write_results(rows, args.figures.json.as_deref(), &args.pages)?;
     if wrong.is_empty() { Ok(()) } else { failed(format!("wrong data in {}", wrong.join(", "))) }
 }
 
@@ -83,11 +116,7 @@ fn pass(
 /// The repetition with the median rate, with the instructions of the counted one with the median of those.
 fn combine(timed: &[Measurement], counted: &[Measurement]) -> Measurement {
     let mut result = median(timed, Measurement::rate).clone();
-    if !counted.is_empty() {
-        let per_unit = |m: &Measurement| {
-            m.instructions.map_or(0.0, |i| (i.kernel + i.user) as f64 / m.count.max(1) as f64)
-        };
-        let middle = median(counted, per_unit);
+    if let Some(middle) = middle(counted) {
         // Scaled to the timed one's count, since that is what the report divides by.
         let scale = result.count as f64 / middle.count.max(1) as f64;
         result.instructions = middle.instructions.map(|i| crate::vm::Instructions {
@@ -97,6 +126,13 @@ fn combine(timed: &[Measurement], counted: &[Measurement]) -> Measurement {
     }
     result.problem = timed.iter().chain(counted).find_map(|m| m.problem.clone());
     result
+}
+
+/// The counted repetition with the median of the instructions per unit.
+fn middle(counted: &[Measurement]) -> Option<&Measurement> {
+    let per_unit =
+        |m: &Measurement| m.instructions.map_or(0.0, |i| (i.kernel + i.user) as f64 / m.count.max(1) as f64);
+    (!counted.is_empty()).then(|| median(counted, per_unit))
 }
 
 fn median(all: &[Measurement], key: impl Fn(&Measurement) -> f64) -> &Measurement {
@@ -136,6 +172,7 @@ mod tests {
             seconds: 1.0,
             host_rate: 1.0,
             instructions: instructions.map(|user| Instructions { kernel: user, user }),
+            executed: Vec::new(),
             calls: None,
             counters: Default::default(),
             problem: None,
