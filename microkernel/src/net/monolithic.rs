@@ -260,7 +260,6 @@ impl MonolithicNet {
         };
         let Some(peer) = peer else {
             let written = server.write_stream(task, socket, from.bytes(), copy)?;
-            server.count_copy(written);
             if written != 0 {
                 self.gathering |= !server.serve_written(socket, || now(clock));
             } else if from.bytes() == 0 {
@@ -272,7 +271,6 @@ impl MonolithicNet {
         if !server.write_record(task, socket, peer, from.bytes(), copy)? {
             return Ok(0);
         }
-        server.count_copy(from.bytes());
         server.serve_now(socket, now(clock));
         Ok(from.bytes())
     }
@@ -282,7 +280,6 @@ impl MonolithicNet {
     pub fn read(&mut self, task: u32, socket: u32, into: &Pieces) -> Result<usize, Error> {
         let (server, clock) = (&mut self.server, &self.clock);
         let read = server.read_stream(task, socket, into.bytes(), copy_to(into))?;
-        server.count_copy(read);
         self.counted = true;
         if read != 0 {
             server.serve_read(socket, read, || now(clock));
@@ -297,9 +294,7 @@ impl MonolithicNet {
         socket: u32,
         into: &Pieces,
     ) -> Result<Option<(Record, usize)>, Error> {
-        let taken = self.server.read_record(task, socket, into.bytes(), copy_to(into))?;
-        self.server.count_copy(taken.map_or(0, |(_, bytes)| bytes));
-        Ok(taken)
+        self.server.read_record(task, socket, into.bytes(), copy_to(into))
     }
 
     /// See [`Sockets::thread_died`](microkernel::sockets::Sockets::thread_died).
