@@ -4,13 +4,14 @@ use std::io::Write as _;
 use std::thread;
 use std::time::Duration;
 
+use abi::path::Path;
 use pattern::{Digest, Pattern};
 
+use super::applications::boot;
 use super::transfers::Pinger;
 use super::{Bed, Row, SOON};
 use crate::capture::{self, Capture, Packet};
 use crate::error::{Context as _, Result, failed};
-use crate::machine::{Board, Nic};
 use crate::results::Fields;
 use crate::traffic;
 use crate::vm::Vm;
@@ -28,12 +29,6 @@ const PIECES: usize = 60;
 const PIECE: usize = 1100;
 const PAUSE: Duration = Duration::from_millis(10);
 
-fn boot(bed: &Bed) -> Result<Vm> {
-    let mut machine = bed.machine(Nic::E1000, Board::Pc)?;
-    machine.arguments = machine.arguments.replace("path=window", "path=ipc");
-    Vm::boot(&machine)
-}
-
 /// Starts a program in the background and waits for its filter.
 fn watch(vm: &mut Vm, line: &str) -> Result<()> {
     vm.console.type_line(&format!("{line} &"))?;
@@ -42,7 +37,7 @@ fn watch(vm: &mut Vm, line: &str) -> Result<()> {
 
 /// Two at once, each with its own filter; the server gets every frame as well.
 fn shows_pings(bed: &Bed) -> Result<()> {
-    let mut vm = boot(bed)?;
+    let mut vm = boot(bed, Path::Ipc)?;
     let (host, guest) = (bed.session.link.host, bed.session.link.guest_address());
     watch(&mut vm, &format!("tcpdump -c 3 icmp and host {host}"))?;
     watch(&mut vm, "tcpdump -T 3 udp port 9")?;
@@ -68,7 +63,7 @@ fn shows_pings(bed: &Bed) -> Result<()> {
 
 /// The stream that the host sent stands in the capture, whole and in order, and nothing of the capture's own connection.
 fn writes_a_capture(bed: &Bed) -> Result<()> {
-    let mut vm = boot(bed)?;
+    let mut vm = boot(bed, Path::Ipc)?;
     let link = &bed.session.link;
     for expression in [format!("tcp port {PORT}"), String::new()] {
         let file = bed.session.folder.path().join("capture.pcap");
