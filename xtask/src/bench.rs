@@ -136,6 +136,7 @@ mod tests {
             seconds: 1.0,
             host_rate: 1.0,
             instructions: instructions.map(|user| Instructions { kernel: user, user }),
+            executed: Vec::new(),
             calls: None,
             counters: Default::default(),
             problem: None,

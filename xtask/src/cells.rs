@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
+use insn_counter::blocks::Block;
 use pattern::Digest;
 
 use crate::error::{Context as _, Result, failed};
@@ -47,6 +49,21 @@ impl fmt::Display for Cell {
     }
 }
 
+impl FromStr for Cell {
+    type Err = String;
+
+    /// Reads a name as it is displayed.
+    fn from_str(name: &str) -> Result<Self, String> {
+        let size = |digits: &str| digits.parse().ok().filter(|size| (1..=pattern::MAX_CHUNK).contains(size));
+        let cell = match name.split_at_checked(2) {
+            Some(("tx", digits)) => size(digits).map(Self::Tx),
+            Some(("rx", digits)) => size(digits).map(Self::Rx),
+            _ => (name == "rr1").then_some(Self::Rr1),
+        };
+        cell.ok_or_else(|| "give a cell's name, such as tx8192, rx10 or rr1".to_owned())
+    }
+}
+
 impl Cell {
     /// The cells of these sizes, the largest first.
     pub fn of(direction: Direction, sizes: &[usize]) -> Vec<Self> {
@@ -72,6 +89,8 @@ pub struct Measurement {
     pub host_rate: f64,
     /// Instructions of the marked region, if they were counted.
     pub instructions: Option<Instructions>,
+    /// The blocks that these instructions were in, for [`crate::profile`].
+    pub executed: Vec<Block>,
     /// Reads, writes of the application.
     pub calls: Option<u64>,
     /// What the guest's counters grew by.
@@ -134,6 +153,7 @@ impl Setting<'_> {
         let fields = Fields::require(&output, program)?;
         let problem = self.problem(cell, &moved, &fields)?;
         let instructions = self.vm.instructions()?.last().copied();
+        let executed = if instructions.is_some() { self.vm.executed()? } else { Vec::new() };
         let size = match cell {
             Cell::Tx(size) | Cell::Rx(size) => Some(size),
             Cell::Rr1 => None,
@@ -146,6 +166,7 @@ impl Setting<'_> {
             seconds: moved.seconds,
             host_rate: rate(cell, host.count, host.seconds),
             instructions,
+            executed,
             calls: fields.number("calls"),
             counters: fields.counters(),
             problem,
@@ -252,5 +273,11 @@ mod tests {
         assert_eq!(names(Direction::Both), ["tx8192", "tx1024", "tx10", "rx8192", "rx1024", "rx10"]);
         assert_eq!(names(Direction::Rx), ["rx8192", "rx1024", "rx10"]);
         assert_eq!(Cell::Rr1.to_string(), "rr1");
+        for cell in [Cell::Tx(8192), Cell::Rx(10), Cell::Rr1] {
+            assert_eq!(cell.to_string().parse(), Ok(cell));
+        }
+        for wrong in ["", "t", "tx", "tx0", "tx999999", "rr2", "ä10"] {
+            assert!(wrong.parse::<Cell>().is_err(), "{wrong}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::cells::Direction;
+use crate::cells::{Cell, Direction};
 use crate::machine::{Accel, Board, Nic};
 use crate::network::Net;
 use crate::peers::Peer;
@@ -29,6 +29,8 @@ pub enum Command {
     Test(TestArgs),
     /// The seven cells, repeated and interleaved: medians
     Bench(BenchArgs),
+    /// Where the instructions of each cell go: by part of the system, by function, by line
+    Profile(ProfileArgs),
     /// The model checks of the shared-memory protocols
     Loom(LoomArgs),
     /// The tests on one processor: an interrupt at every access, a peer that lies, a server that dies
@@ -119,6 +121,13 @@ pub struct FigureArgs {
     pub json: Option<PathBuf>,
 }
 
+impl FigureArgs {
+    /// As for a command that has its own cells, against the peer that is built in.
+    pub fn builtin(seconds: u64, json: Option<PathBuf>) -> Self {
+        Self { size: Vec::new(), seconds, direction: Direction::Both, peer: Peer::Builtin, json }
+    }
+}
+
 /// Options of `run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
@@ -142,6 +151,26 @@ pub struct BenchArgs {
     /// How often each cell is run
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub reps: u32,
+}
+
+/// Options of `profile`.
+#[derive(Debug, Args)]
+pub struct ProfileArgs {
+    /// The machine
+    #[command(flatten)]
+    pub machine: MachineArgs,
+    /// The cells: tx or rx and a size, or rr1
+    #[arg(value_name = "CELL", default_values = ["tx8192", "rx8192", "rr1"])]
+    pub cells: Vec<Cell>,
+    /// For how long each cell runs
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub seconds: u64,
+    /// Print so many functions and lines too, those with the most instructions
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub top: usize,
+    /// Write the figures to this file too
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
 }
 
 /// Options of `boot`.
@@ -263,6 +292,8 @@ mod tests {
             "run --seconds 0",
             "boot --memory 0",
             "boot --gdb-port 99999 --gdb",
+            "profile tx0",
+            "profile rr1 --accel kvm --top x",
             "fly",
         ] {
             let arguments = ["cargo xtask"].into_iter().chain(line.split(' '));

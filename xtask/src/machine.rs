@@ -119,7 +119,8 @@ impl Machine {
             qemu.arg("-object").arg(format!("filter-dump,id=pcap,netdev=n0,file={}", escaped(pcap)));
         }
         if let Some((plugin, out)) = &self.plugin {
-            qemu.arg("-plugin").arg(format!("{},out={}", escaped(plugin), escaped(out)));
+            let blocks = escaped(&blocks_file(out));
+            qemu.arg("-plugin").arg(format!("{},out={},blocks={blocks}", escaped(plugin), escaped(out)));
         }
         if let Some(port) = self.gdb {
             qemu.args(["-S", "-gdb", &format!("tcp:127.0.0.1:{port}")]);
@@ -147,6 +148,11 @@ impl Machine {
 /// QEMU's option values double their commas.
 fn escaped(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
+}
+
+/// The counting plugin's second file, beside its first.
+pub fn blocks_file(out: &Path) -> PathBuf {
+    out.with_extension("blocks")
 }
 
 /// Chooses the executor: KVM only if a trial shows that it runs this very kernel.

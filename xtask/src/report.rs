@@ -49,8 +49,24 @@ fn ending(measurement: &Measurement, end: &str) -> u64 {
     measurement.counters.iter().filter(|(name, _)| name.ends_with(end)).map(|(_, value)| value).sum()
 }
 
-fn frames(measurement: &Measurement) -> u64 {
+/// Frames in both directions.
+pub fn frames(measurement: &Measurement) -> u64 {
     counter(measurement, "frames_in") + counter(measurement, "frames_out")
+}
+
+/// What happened beside instructions, by name.
+pub fn events(measurement: &Measurement) -> [(&'static str, u64); 8] {
+    let of = |name| counter(measurement, name);
+    [
+        ("copies", ending(measurement, "_copies")),
+        ("bytes copied", ending(measurement, "_copied_bytes")),
+        ("traps", of("syscalls")),
+        ("device starts", of("device_starts")),
+        ("switches", of("switches")),
+        ("interrupts", of("interrupts")),
+        ("wake-ups", of("resumes_sent") + of("task_resumes")),
+        ("spared", of("resumes_spared") + of("server_wakes_spared")),
+    ]
 }
 
 fn per_packet(measurement: &Measurement) -> PerPacket {
@@ -255,6 +271,7 @@ mod tests {
             seconds: 2.0,
             host_rate: 4.096,
             instructions: Some(Instructions { kernel: 500_000, user: 1_500_000 }),
+            executed: Vec::new(),
             calls: Some(5),
             counters: counters.map(|(name, value)| (name.to_owned(), value)).into(),
             problem: None,

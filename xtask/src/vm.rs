@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStderr, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use insn_counter::blocks::{self, Block};
 use insn_counter::layout;
 
 use crate::console::{Console, PROMPT};
 use crate::error::{Context as _, Result, failed};
-use crate::machine::Machine;
+use crate::machine::{self, Machine};
 use crate::sys;
 
 /// How long a boot may take, network and all.
@@ -87,6 +88,17 @@ impl Vm {
         let new = new.map(|r| Instructions { kernel: r[layout::KERNEL], user: r[layout::USER] }).collect();
         self.regions_seen = regions.len();
         Ok(new)
+    }
+
+    /// The blocks that ran in the last marked region.
+    pub fn executed(&self) -> Result<Vec<Block>> {
+        let Some(path) = self.counts.as_deref().map(machine::blocks_file) else { return Ok(Vec::new()) };
+        let file = fs::read(&path).context(path.display())?;
+        match blocks::last_region(&file) {
+            Ok(region) => Ok(region.blocks),
+            Err(layout::BadFile::NotWritten) => failed("the counter's file of blocks is not right"),
+            Err(layout::BadFile::Overflow) => failed("the counter had no room for all blocks of the guest"),
+        }
     }
 
     /// Waits for QEMU's end; `None` if it goes on.

@@ -14,6 +14,8 @@ use crate::error::{Context as _, Error, Result, failed};
 use crate::machine::{Backend, Board, Nic};
 use crate::network::{ECHO_PORT, Link, Net};
 use crate::peers::Peer;
+use crate::profile::category::Category;
+use crate::profile::{Places, Profile};
 use crate::results::Fields;
 use crate::sys;
 use crate::traffic::{self, Until};
@@ -228,9 +230,11 @@ fn dhcp(bed: &Bed) -> Result<()> {
     bed.finish(vm)
 }
 
-/// The plugin sees the marks and both halves, and a longer transfer costs more.
+/// The plugin sees the marks and both halves, and a longer transfer costs more. Each instruction is somebody's: the sum over the
+/// blocks is the count, all blocks belong to the kernel or to a program, and all sources have a category.
 fn instructions(bed: &Bed) -> Result<()> {
     let machine = bed.session.counted(&bed.machine(Nic::E1000, Board::Pc)?);
+    let places = Places::of(&bed.session.images)?;
     let mut vm = Vm::boot(&machine)?;
     let mut totals = BTreeMap::new();
     for buffers in [100, 1000] {
@@ -245,6 +249,22 @@ fn instructions(bed: &Bed) -> Result<()> {
         };
         if region.kernel == 0 || region.user == 0 {
             return failed(format!("a half is missing: {region:?}"));
+        }
+        let profile = Profile::of(&places, &vm.executed()?, region)?;
+        let (unknown, strange) = (profile.unknown, places.without_category());
+        if unknown != 0 || !strange.is_empty() {
+            return failed(format!("{unknown} instructions are nobody's; without a category: {strange:?}"));
+        }
+        for part in Category::ALL {
+            let percent = 100 * profile.split.of(part) / profile.split.total();
+            let right = match part {
+                Category::Stack | Category::Copying => percent >= 5,
+                Category::Other => percent <= 3,
+                _ => profile.split.of(part) > 0,
+            };
+            if !right {
+                return failed(format!("{percent} % of the instructions are in `{}`", part.name()));
+            }
         }
         totals.insert(buffers, region.kernel + region.user);
     }
