@@ -137,7 +137,7 @@ impl Rows {
     /// The cells of a device, in the order of the report.
     pub fn cells(&self, nic: &str) -> Vec<&str> {
         let mut cells = distinct(self.of_nic(nic).map(|row| row.cell.as_str()));
-        cells.sort_by(|a, b| order(a).cmp(&order(b)));
+        cells.sort_by_key(|cell| order(cell));
         cells
     }
 
