@@ -1,27 +1,43 @@
 //! `cargo xtask bench`: the seven cells, interleaved, each several times; medians.
 //!
 //! MB/s and instructions come from different boots: the counting plugin slows the translated code down. Each repetition
-//! boots both machines anew, so that no state of one cell colours all of another's figures.
+//! boots all machines anew, so that no state of one cell colours all of another's figures. Where two kinds of queue are asked
+//! for each repetition runs both, and a second table shows them side by side.
 
 use crate::cells::{Cell, Measurement, Ports, Setting};
 use crate::cli::BenchArgs;
 use crate::error::{Result, failed};
 use crate::machine::{Accel, Machine, name_of};
 use crate::profile::{self, Places};
-use crate::report;
+use crate::report::{self, Setup};
 use crate::run;
 use crate::session::Session;
 use crate::vm::Vm;
+
+/// One machine of those that are compared.
+struct Variant {
+    setup: Setup,
+    machine: Machine,
+    /// By cell: all repetitions, timed and counted.
+    timed: Vec<Vec<Measurement>>,
+    counted: Vec<Vec<Measurement>>,
+}
 
 /// Runs the command.
 pub fn bench(args: &BenchArgs) -> Result<()> {
     report::check_writable(args.figures.json.as_deref())?;
     args.pages.check_writable()?;
     let session = Session::for_machine(&args.machine, run::tools(&args.figures))?;
-    let machine = session.machine(&args.machine)?;
-    let setup = run::setup_of(&args.machine, &machine, &args.figures);
     let mut cells = Cell::of(args.figures.direction, &args.figures.size);
     cells.push(Cell::Rr1);
+    let mut variants = Vec::new();
+    for &queue in &args.machine.queue {
+        let machine = session.machine_with(&args.machine, queue)?;
+        let setup = run::setup_of(&args.machine, queue, &machine, &args.figures);
+        let none = vec![Vec::new(); cells.len()];
+        variants.push(Variant { setup, machine, timed: none.clone(), counted: none });
+    }
+    let machine = &variants[0].machine;
     println!(
         "{} cells, {} repetitions of {} s; {} on {}, executed by {}",
         cells.len(),
@@ -31,39 +47,50 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
         name_of(&machine.board),
         name_of(&machine.accel)
     );
-    // By cell: all repetitions, timed and counted.
-    let mut timed: Vec<Vec<Measurement>> = vec![Vec::new(); cells.len()];
-    let mut counted: Vec<Vec<Measurement>> = vec![Vec::new(); cells.len()];
     for rep in 1..=args.reps {
         eprintln!("repetition {rep} of {}", args.reps);
-        pass(&session, &machine, args, &cells, &mut timed)?;
-        if machine.accel == Accel::Tcg {
-            pass(&session, &session.counted(&machine), args, &cells, &mut counted)?;
+        for Variant { machine, timed, counted, .. } in &mut variants {
+            pass(&session, machine, args, &cells, timed)?;
+            if machine.accel == Accel::Tcg {
+                pass(&session, &session.counted(machine), args, &cells, counted)?;
+            }
         }
     }
-    println!();
-    report::print_heading();
     let places = Places::of(&session.images)?;
     let (mut rows, mut wrong) = (Vec::new(), Vec::new());
-    for (timed, counted) in timed.iter().zip(&counted) {
-        let measurement = combine(timed, counted);
-        report::print_row(&setup, &measurement);
-        if measurement.problem.is_some() {
-            wrong.push(measurement.cell.to_string());
+    let mut compared = Vec::new();
+    for variant in &variants {
+        println!();
+        if variants.len() > 1 {
+            println!("queue={}:", variant.setup.queue);
         }
-        let mut object = report::to_json(&setup, &measurement);
-        let rates: Vec<f64> = timed.iter().map(Measurement::rate).collect();
-        object["rates"] = serde_json::json!(rates);
-        object["repetitions"] = serde_json::json!(args.reps);
-        if let Some(middle) = middle(counted)
-            && let Some(profile) = profile::of(&places, middle)?
-        {
-            object["split"] = profile.split.to_json(profile::units(middle));
+        report::print_heading();
+        let measurements: Vec<_> =
+            variant.timed.iter().zip(&variant.counted).map(|(t, c)| combine(t, c)).collect();
+        let repeated = variant.timed.iter().zip(&variant.counted);
+        for (measurement, (timed, counted)) in measurements.iter().zip(repeated) {
+            report::print_row(&variant.setup, measurement);
+            if measurement.problem.is_some() {
+                wrong.push(measurement.cell.to_string());
+            }
+            let mut object = report::to_json(&variant.setup, measurement);
+            let rates: Vec<f64> = timed.iter().map(Measurement::rate).collect();
+            object["rates"] = serde_json::json!(rates);
+            object["repetitions"] = serde_json::json!(args.reps);
+            if let Some(middle) = middle(counted)
+                && let Some(profile) = profile::of(&places, middle)?
+            {
+                object["split"] = profile.split.to_json(profile::units(middle));
+            }
+            rows.push(object);
         }
-        rows.push(object);
+        compared.push((variant.setup.queue.as_str(), measurements));
     }
-    report::print_legend(&setup);
-    print_plugin_cost(&timed, &counted);
+    report::print_legend(&variants[0].setup);
+    variants.iter().for_each(|variant| print_plugin_cost(&variant.timed, &variant.counted));
+    if compared.len() > 1 {
+        report::queues::print(&compared);
+    }
     println!("To repeat: cargo xtask {}", std::env::args().skip(1).collect::<Vec<_>>().join(" "));
     report::write_results(rows, args.figures.json.as_deref(), &args.pages)?;
     if wrong.is_empty() { Ok(()) } else { failed(format!("wrong data in {}", wrong.join(", "))) }

@@ -56,12 +56,24 @@ pub enum Path {
     Window,
 }
 
+/// What the queues of the window are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Queue {
+    /// Two sub-queues each, with a lock for each: those of Reynolds and Heller
+    Dual,
+    /// Lamport's rings
+    Ring,
+}
+
 /// Which machine: common to all commands that boot one.
 #[derive(Debug, Clone, Args)]
 pub struct MachineArgs {
     /// How applications reach the network
     #[arg(long, value_enum, default_value = "window")]
     pub path: Path,
+    /// The queues of the window; bench takes both, separated by a comma, and shows them side by side
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "dual")]
+    pub queue: Vec<Queue>,
     /// The network device
     #[arg(long, value_enum, default_value = "e1000")]
     pub nic: Nic,
@@ -218,6 +230,15 @@ pub struct BootArgs {
     /// Type this line at the guest's prompt first, together with --exec (may be repeated)
     #[arg(long, value_name = "LINE", requires = "exec")]
     pub guest: Vec<String>,
+    /// Start an FTP server at the host's end, for the guest's `ftp`
+    #[arg(long)]
+    pub ftp: bool,
+    /// Start an X server at the host's end, for the guest's `xdots`, and write its screen to this PNG file at the end
+    #[arg(long, value_name = "FILE")]
+    pub x11: Option<PathBuf>,
+    /// Write what the guest's `tcpdump -w` sends to this file
+    #[arg(long, value_name = "FILE")]
+    pub capture: Option<PathBuf>,
 }
 
 /// Options of `test`.
@@ -314,6 +335,7 @@ mod tests {
             "profile rr1 --accel kvm --top x",
             "report",
             "report x.json --html",
+            "bench --queue dual,heap",
             "fly",
         ] {
             let arguments = ["cargo xtask"].into_iter().chain(line.split(' '));

@@ -7,6 +7,7 @@
 mod bench;
 mod boot;
 mod build;
+mod capture;
 mod cells;
 mod cli;
 mod console;

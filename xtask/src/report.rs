@@ -6,6 +6,7 @@ mod html;
 mod markup;
 mod pages;
 mod paper;
+pub mod queues;
 mod rows;
 mod stack;
 mod style;

@@ -1,7 +1,7 @@
 //! `cargo xtask run`: one boot, the cells, the table.
 
 use crate::cells::{Cell, Ports, Setting};
-use crate::cli::{FigureArgs, MachineArgs, RunArgs};
+use crate::cli::{FigureArgs, MachineArgs, Queue, RunArgs};
 use crate::error::{Result, failed};
 use crate::machine::{Accel, Machine, name_of};
 use crate::network::Net;
@@ -21,10 +21,10 @@ pub fn tools(figures: &FigureArgs) -> &'static [Tool] {
 }
 
 /// What the rows have in common.
-pub fn setup_of(args: &MachineArgs, machine: &Machine, figures: &FigureArgs) -> Setup {
+pub fn setup_of(args: &MachineArgs, queue: Queue, machine: &Machine, figures: &FigureArgs) -> Setup {
     Setup {
         path: name_of(&args.path),
-        queue: "dual".into(),
+        queue: name_of(&queue),
         nic: machine.nic,
         board: machine.board,
         accel: machine.accel,
@@ -40,7 +40,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let machine = session.machine(&args.machine)?;
     // Under KVM there's nothing that could count.
     let machine = if machine.accel == Accel::Tcg { session.counted(&machine) } else { machine };
-    let setup = setup_of(&args.machine, &machine, &args.figures);
+    let setup = setup_of(&args.machine, args.machine.queue[0], &machine, &args.figures);
     println!(
         "Booting: {} MiB, {}, {} {}, executed by {}, {}",
         machine.memory_mib,

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use temp_dir::TempDir;
 
 use crate::build::{self, Images};
-use crate::cli::{MachineArgs, Path};
+use crate::cli::{MachineArgs, Path, Queue};
 use crate::error::{Context as _, Error, Result};
-use crate::machine::{self, Accel, Backend, Board, Machine, Nic, Serial};
+use crate::machine::{self, Accel, Backend, Board, Machine, Nic, Serial, name_of};
 use crate::network::{self, Link, Net, Place};
 use crate::setup::{self, Tool};
 use crate::{report, sys};
@@ -54,12 +54,21 @@ impl Session {
         Self::open(args.net, tools, args.kernel.as_deref(), &args.module)
     }
 
-    /// The machine with these options.
+    /// The machine with these options, of which only `bench` takes several kinds of queue.
     pub fn machine(&self, args: &MachineArgs) -> Result<Machine> {
+        match args.queue[..] {
+            [queue] => self.machine_with(args, queue),
+            _ => Err(Error::Usage("--queue: a machine has one kind; bench compares two".into())),
+        }
+    }
+
+    /// The machine with these options and this kind of queue.
+    pub fn machine_with(&self, args: &MachineArgs, queue: Queue) -> Result<Machine> {
         let module = self.write_module("modules.cpio", &self.images)?;
         let Path::Window = args.path;
+        let (queue, pools) = (name_of(&queue), args.pools);
         let mut arguments =
-            format!("path=window queue=dual pools={} {}", args.pools, self.link.kernel_arguments());
+            format!("path=window queue={queue} pools={pools} {}", self.link.kernel_arguments());
         if !args.append.is_empty() {
             arguments += &format!(" {}", args.append);
         }

@@ -36,7 +36,7 @@ pub fn profile(args: &ProfileArgs) -> Result<()> {
     let machine = session.counted(&machine);
     let places = Places::of(&session.images)?;
     let figures = FigureArgs::builtin(args.seconds, args.json.clone());
-    let setup = run::setup_of(&args.machine, &machine, &figures);
+    let setup = run::setup_of(&args.machine, args.machine.queue[0], &machine, &figures);
     let (mut ports, mut rows, mut wrong) = (Ports::new(), Vec::new(), Vec::new());
     let mut vm = Vm::boot(&machine)?;
     for cell in &args.cells {
