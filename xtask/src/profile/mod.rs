@@ -14,7 +14,7 @@ pub use self::places::Places;
 pub use self::split::{Profile, Share};
 
 use crate::cells::{Cell, Measurement, Ports, Setting};
-use crate::cli::{FigureArgs, ProfileArgs};
+use crate::cli::{FigureArgs, MachineArgs, ProfileArgs};
 use crate::error::{Error, Result, failed};
 use crate::machine::{Accel, name_of};
 use crate::peers::Peer;
@@ -32,8 +32,7 @@ pub fn profile(args: &ProfileArgs) -> Result<()> {
     }
     report::check_writable(args.json.as_deref())?;
     let session = Session::for_machine(&args.machine, &[])?;
-    let mut machine = session.machine(&args.machine)?;
-    machine.accel = Accel::Tcg;
+    let machine = session.machine(&MachineArgs { accel: Some(Accel::Tcg), ..args.machine.clone() })?;
     let machine = session.counted(&machine);
     let places = Places::of(&session.images)?;
     let figures = FigureArgs::builtin(args.seconds, args.json.clone());
