@@ -31,6 +31,9 @@ use crate::{
 mod receive;
 mod transmit;
 
+pub(crate) use receive::{cause, trouble};
+pub(crate) use transmit::checksum_fits;
+
 /// A device that has frames to send and sends none for so long, in ns, is reset.
 pub const STUCK_NS: u64 = 2_000_000_000;
 /// Frames that are received, or sent, in one interrupt or trap, at most (whole batches of 64).
@@ -62,7 +65,7 @@ pub enum OpenError {
 }
 
 /// The kernel's counters, as far as they are ours.
-pub(crate) struct Counts([u64; COUNT]);
+pub(crate) struct Counts(pub [u64; COUNT]);
 
 impl Counts {
     #[inline(always)]
@@ -107,11 +110,11 @@ struct Open<'w> {
 }
 
 #[derive(Default)]
-struct Watchdog {
-    reaped: u64,
-    since_ns: u64,
+pub(crate) struct Watchdog {
+    pub reaped: u64,
+    pub since_ns: u64,
     /// The device did not start again.
-    failed: bool,
+    pub failed: bool,
 }
 
 const PLACEHOLDER: Item = match Item::new(1) {
@@ -268,18 +271,7 @@ impl<'w, N: Nic> Endpoint<'w, N> {
 
     /// Describes the device.
     pub fn info(&self) -> NetInfo {
-        let mut driver = [0; 16];
-        let length = N::NAME.len().min(driver.len());
-        driver[..length].copy_from_slice(&N::NAME.as_bytes()[..length]);
-        NetInfo {
-            mac: self.nic.mac(),
-            link_up: u16::from(self.nic.link_up()),
-            frame_bytes_max: FRAME_BYTES_MAX,
-            offload: self.nic.offload() | offload::RX_IPV4_HEADER,
-            window_bytes: self.layout.bytes,
-            driver_length: length as u32,
-            driver,
-        }
+        describe(&self.nic, offload::RX_IPV4_HEADER, self.layout.bytes)
     }
 
     /// The ledger, summed.
@@ -365,5 +357,21 @@ impl Open<'_> {
         self.refill(nic, ledger, 1)?;
         nic.rx_commit();
         Ok((true, self.space.wanted()))
+    }
+}
+
+/// Describes a device that the driver adds `offload` to.
+pub(crate) fn describe<N: Nic>(nic: &N, offload: u32, window_bytes: u32) -> NetInfo {
+    let mut driver = [0; 16];
+    let length = N::NAME.len().min(driver.len());
+    driver[..length].copy_from_slice(&N::NAME.as_bytes()[..length]);
+    NetInfo {
+        mac: nic.mac(),
+        link_up: u16::from(nic.link_up()),
+        frame_bytes_max: FRAME_BYTES_MAX,
+        offload: nic.offload() | offload,
+        window_bytes,
+        driver_length: length as u32,
+        driver,
     }
 }

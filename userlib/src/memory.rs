@@ -37,6 +37,24 @@ impl Mapping {
         Self::at(address, len)
     }
 
+    /// Takes over pages that the kernel has mapped for this task.
+    ///
+    /// # Safety
+    /// All `len` bytes, whole pages, are mapped for reading and writing, and nobody else unmaps them.
+    pub(crate) unsafe fn adopt(address: u64, len: usize) -> Result<Self, Error> {
+        Self::at(address, len)
+    }
+
+    /// The pages of the first `length` bytes have left the address space: what is behind them goes now.
+    pub(crate) fn give_away(self, length: usize) {
+        let gone = length.next_multiple_of(PAGE_BYTES as usize).min(self.len);
+        let (address, len) = (self.address() + gone as u64, self.len - gone);
+        core::mem::forget(self);
+        if len > 0 {
+            drop(Self::at(address, len));
+        }
+    }
+
     fn at(address: u64, len: usize) -> Result<Self, Error> {
         let base = NonNull::new(core::ptr::with_exposed_provenance_mut(address as usize));
         Ok(Self { base: base.ok_or(Error::PeerMisbehaviour)?, len })

@@ -1,9 +1,11 @@
 //! Tests of the kernel as a whole, on a machine of arrays.
 
 mod audit;
+mod data;
 mod fake;
 mod ipc;
 mod lifetimes;
+mod net_io;
 mod random;
 mod scheduling;
 mod syscalls;

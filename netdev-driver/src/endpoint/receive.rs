@@ -112,7 +112,7 @@ impl Open<'_> {
         let checked = match done.status {
             RxStatus::Good => whole,
             RxStatus::ChecksumGood => whole.with(Flags::DATA_CHECKSUM_GOOD).with(Flags::IP_CHECKSUM_GOOD),
-            status => return Err(trouble(status)),
+            status => return Err(trouble(status).map_or(Refusal::Fragment, Refusal::Dropped)),
         };
         let family = match demux::classify(done.len, |index| frame.word(index)) {
             Ok(family) => family,
@@ -262,18 +262,18 @@ impl Open<'_> {
     }
 }
 
-/// What the device says is no good frame.
+/// Why what the device says is no good frame is dropped; `None`: it is a part of one that is dropped when its end comes.
 #[cold]
-const fn trouble(status: RxStatus) -> Refusal {
+pub(crate) const fn trouble(status: RxStatus) -> Option<Counter> {
     match status {
-        RxStatus::Fragment => Refusal::Fragment,
-        RxStatus::Oversized => Refusal::Dropped(Counter::DropOversized),
-        _ => Refusal::Dropped(Counter::DropDeviceError),
+        RxStatus::Fragment => None,
+        RxStatus::Oversized => Some(Counter::DropOversized),
+        _ => Some(Counter::DropDeviceError),
     }
 }
 
 #[cold]
-const fn cause(drop: Drop) -> Counter {
+pub(crate) const fn cause(drop: Drop) -> Counter {
     match drop {
         Drop::Runt => Counter::DropRunt,
         Drop::Oversized => Counter::DropOversized,

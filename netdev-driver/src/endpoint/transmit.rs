@@ -300,11 +300,8 @@ fn request(head: &Mbuf, bytes: u32, reach: u16) -> Result<Option<TxChecksum>, Re
         return Ok(None);
     }
     let (start, offset) = head.checksum();
-    let field = u32::from(start) + u32::from(offset);
-    if field + 2 > bytes || field > u32::from(reach) || u32::from(start) < ETHERNET_BYTES {
-        return Err(Refusal::Bad);
-    }
-    Ok(Some(TxChecksum { start, offset }))
+    let wanted = TxChecksum { start, offset };
+    if checksum_within(wanted, bytes, reach) { Ok(Some(wanted)) } else { Err(Refusal::Bad) }
 }
 
 /// The cluster of an mbuf, if it has one.
@@ -335,4 +332,17 @@ fn extent(
         return Err(PeerMisbehaviour::Count(len));
     }
     Ok(Segment { phys: mapped.phys(data), len })
+}
+
+/// Whether the device can fill in such a checksum of a frame of so many bytes.
+#[inline(always)]
+pub(crate) fn checksum_fits<N: Nic>(nic: &N, wanted: TxChecksum, bytes: u32) -> bool {
+    let reach = if nic.offload() & offload::TX_CHECKSUM != 0 { N::TX_CHECKSUM_REACH } else { 0 };
+    checksum_within(wanted, bytes, reach)
+}
+
+#[inline(always)]
+const fn checksum_within(TxChecksum { start, offset }: TxChecksum, bytes: u32, reach: u16) -> bool {
+    let field = start as u32 + offset as u32;
+    field + 2 <= bytes && field <= reach as u32 && start as u32 >= ETHERNET_BYTES
 }

@@ -107,7 +107,7 @@ impl Service {
     ///
     /// # Errors
     /// What the server says, or [`Error::Dead`] if it has died.
-    pub fn ask(&self, request: Outgoing) -> Result<Incoming, Error> {
+    pub fn ask(&self, request: Outgoing<'_>) -> Result<Incoming<'static>, Error> {
         let reply = ask(&self.port, request, None)?;
         if reply.id != REPLY {
             return Err(Error::PeerMisbehaviour);

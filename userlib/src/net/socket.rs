@@ -106,7 +106,7 @@ impl Socket {
     }
 
     /// Sends a request about this socket.
-    pub(super) fn ask(&self, request: Request, words: &[u32]) -> Result<Incoming, Error> {
+    pub(super) fn ask(&self, request: Request, words: &[u32]) -> Result<Incoming<'static>, Error> {
         let request = Outgoing::with_words(request.raw(), &[self.number]);
         self.service.ask(words.iter().fold(request, |request, &word| request.word(word)))
     }
