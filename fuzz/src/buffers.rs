@@ -6,10 +6,16 @@
 
 use std::collections::BTreeSet;
 
-use mbuf::{Audit, Claim, Flags, Geometry, InterruptSpace, Located, Places, ProtocolSpace, View};
+use mbuf::{
+    Audit, Claim, EXTERNAL_PAGE_BYTES, ExternalError, ExternalPage, Flags, Geometry, InterruptSpace, Located,
+    Places, ProtocolSpace, View,
+};
 use shmqueue::{AsymmetricMutex, DualQueue, InConsumer, InProducer, Item};
 
 use crate::{input::Input, memory::Guarded, peer::Peer};
+
+/// Pages of external storage at most.
+pub const EXTERNAL_PAGES: usize = 3;
 
 /// A window with nothing but buffers in it, and the deferred-free queue beside it.
 pub struct Window {
@@ -22,7 +28,10 @@ impl Window {
     /// With numbers that the fuzzer chooses.
     pub fn new(input: &mut Input<'_>, pools: u32) -> Self {
         let [pools, mbufs, clusters] = [1 + input.below(pools), 1 << input.below(7), 1 << input.below(6)];
-        let places = Places::packed(64, pools, mbufs, clusters).expect("few buffers");
+        let external = input.below(EXTERNAL_PAGES as u32 + 1) * EXTERNAL_PAGE_BYTES;
+        let places =
+            Places::packed(64, pools, mbufs, clusters).and_then(|places| places.with_external(external));
+        let places = places.expect("few buffers");
         let geometry = Geometry::new(places).expect("packed places are good");
         let memory = Guarded::new(places.window_bytes as usize);
         let window = Self { memory, queue: Guarded::new(DualQueue::BYTES), geometry };
@@ -46,6 +55,7 @@ impl Window {
         let mut shapes = vec![0, 1, 2, 1 << 31, u32::MAX, places.mbufs + 4, places.window_bytes];
         shapes.extend([0, 1, 2, g.mbufs() - 1].map(|n| places.mbufs + 128 * n));
         shapes.extend([0, 1, 2, g.clusters() - 1].map(|n| places.clusters + 2048 * n));
+        shapes.extend([places.external, places.external + EXTERNAL_PAGE_BYTES]);
         shapes.extend([1, 2].map(|n| 1 << 31 | (places.clusters + 2048 * n) >> 11));
         let (base, queue) = (self.memory.address(), self.queue.address());
         let mutex = size_of::<AsymmetricMutex>();
@@ -141,6 +151,8 @@ struct World<'w, 'd> {
     server: ProtocolSpace<'w>,
     from_driver: InConsumer<'w, View<'w>>,
     packets: Vec<Item>,
+    /// Areas of external storage that are attached and have not come back.
+    areas: BTreeSet<u32>,
 }
 
 /// The pools.
@@ -148,6 +160,7 @@ pub fn pools(data: &[u8]) {
     let mut input = Input::new(data);
     let window = Window::new(&mut input, 4);
     let (view, deferred) = (window.view(), window.deferred());
+    let mut pages = [ExternalPage::FREE; EXTERNAL_PAGES];
     let mut world = World {
         window: &window,
         peer: window.peer(input),
@@ -155,9 +168,10 @@ pub fn pools(data: &[u8]) {
         to_server: InProducer::new(deferred, view),
         ledger: Ledger::default(),
         posted: Vec::new(),
-        server: ProtocolSpace::new(view),
+        server: ProtocolSpace::with_external(view, &mut pages),
         from_driver: InConsumer::new(deferred, view),
         packets: Vec::new(),
+        areas: BTreeSet::new(),
     };
     while let Some(operation) = world.peer.input(Input::next) {
         world.step(operation);
@@ -186,6 +200,10 @@ impl World<'_, '_> {
                 self.peer.run_waiting(3, || self.server.unwant());
             }
             12 => self.audit(),
+            13 => {
+                self.server_attaches(many);
+                self.owner_takes_back();
+            }
             _ => self.window.scribble(&self.peer),
         }
     }
@@ -266,6 +284,26 @@ impl World<'_, '_> {
         }
     }
 
+    fn server_attaches(&mut self, many: u32) {
+        let start = self.window.geometry.places().external + EXTERNAL_PAGE_BYTES * (many % 4);
+        let bytes = 1 + 700 * many;
+        let bound = self.window.geometry.pools() * 40;
+        match self.peer.run_waiting(bound, || self.server.attach_external(start, bytes)) {
+            Ok(item) => {
+                assert!(self.areas.insert(start), "one area twice");
+                self.packets.push(item);
+            }
+            Err(ExternalError::InUse) => assert!(!self.areas.is_empty(), "the areas have all come back"),
+            Err(ExternalError::NoBuffer | ExternalError::Outside) => {}
+        }
+    }
+
+    fn owner_takes_back(&mut self) {
+        while let Some((start, _)) = self.server.take_unreferenced() {
+            assert!(self.areas.remove(&start), "an area came back that was not out");
+        }
+    }
+
     /// To the driver, which claims the first mbuf as a real one claims all of the chain.
     fn server_sends(&mut self, n: usize) {
         for item in self.packets.drain(..n.min(self.packets.len())) {
@@ -284,7 +322,8 @@ impl World<'_, '_> {
 
     fn server_drains(&mut self, limit: usize) -> usize {
         let bound = (limit as u32 + 1) * 40 + self.window.bound(limit as u32);
-        let outcome = self.peer.run_waiting(bound, || self.server.drain_deferred(&mut self.from_driver, limit));
+        let outcome =
+            self.peer.run_waiting(bound, || self.server.drain_deferred(&mut self.from_driver, limit));
         assert!(outcome.is_ok() || !self.peer.was_honest());
         outcome.unwrap_or(0)
     }
@@ -306,8 +345,10 @@ impl World<'_, '_> {
         }
         while self.server_drains(64) != 0 {}
         self.server_frees(usize::MAX);
+        self.owner_takes_back();
         if self.peer.was_honest() {
             assert_eq!(self.window.view().audit(), Ok(self.window.all()), "a buffer is lost");
+            assert_eq!(self.areas, BTreeSet::new(), "an area is lost");
         }
     }
 }

@@ -1,9 +1,17 @@
 //! The server's operations on chains, against the same operations on a vector of bytes; and on headers that change under them.
 
-use mbuf::{CLUSTER_BYTES, ChainError, Flags, ProtocolSpace};
-use shmqueue::Item;
+use std::collections::BTreeMap;
 
-use crate::{buffers::Window, input::Input, peer::Peer};
+use mbuf::{
+    CLUSTER_BYTES, ChainError, EXTERNAL_PAGE_BYTES, ExternalError, ExternalPage, Flags, ProtocolSpace,
+};
+use shmqueue::{Item, sync::Ordering::Relaxed};
+
+use crate::{
+    buffers::{EXTERNAL_PAGES, Window},
+    input::Input,
+    peer::Peer,
+};
 
 /// A packet, and what is to be in it.
 struct Packet {
@@ -16,17 +24,21 @@ struct World<'w, 'd> {
     peer: Peer<'d>,
     space: ProtocolSpace<'w>,
     packets: Vec<Packet>,
+    /// Areas of external storage that are attached and have not come back, with their bytes.
+    areas: BTreeMap<u32, u32>,
 }
 
 /// The chains.
 pub fn chains(data: &[u8]) {
     let mut input = Input::new(data);
     let window = Window::new(&mut input, 2);
+    let mut pages = [ExternalPage::FREE; EXTERNAL_PAGES];
     let mut world = World {
         window: &window,
         peer: window.peer(input),
-        space: ProtocolSpace::new(window.view()),
+        space: ProtocolSpace::with_external(window.view(), &mut pages),
         packets: Vec::new(),
+        areas: BTreeMap::new(),
     };
     while let Some(operation) = world.peer.input(Input::next) {
         world.step(operation);
@@ -40,6 +52,8 @@ impl World<'_, '_> {
         let which = usize::from(operation >> 4) % self.packets.len().max(1);
         match operation & 15 {
             0 | 1 => return self.make(at as usize),
+            11 => return self.attach(u32::from(operation >> 4), at),
+            12 => return self.take_back(),
             15 => return self.window.scribble(&self.peer),
             _ => {}
         }
@@ -53,6 +67,7 @@ impl World<'_, '_> {
             6 => self.join(&mut packet),
             7 | 8 => self.pull_up(&mut packet, at),
             9 | 10 => self.prepend(&mut packet, at % 100),
+            13 => self.copy(&packet, at),
             _ => self.free(&packet),
         };
         if keep {
@@ -83,11 +98,64 @@ impl World<'_, '_> {
         }
     }
 
+    /// The bytes of an area, fresh each time that it is attached: it may not be written while anybody refers to it.
+    fn attach(&mut self, page: u32, bytes: u32) {
+        let places = *self.window.geometry.places();
+        let start = places.external + EXTERNAL_PAGE_BYTES * (page % 4);
+        match self.run(|world| world.space.attach_external(start, bytes)) {
+            Ok(item) => {
+                assert!(self.areas.insert(start, bytes).is_none(), "one area twice");
+                let mut model = Vec::new();
+                for at in (0..bytes.next_multiple_of(4)).step_by(4) {
+                    let word = start.wrapping_add(at).wrapping_mul(0x9e37_79b9) ^ page;
+                    self.window.memory.word((start + at) as usize).store(word, Relaxed);
+                    model.extend(word.to_le_bytes());
+                }
+                model.truncate(bytes as usize);
+                let packet = Packet { item, model };
+                self.compare(&packet);
+                self.packets.push(packet);
+            }
+            Err(ExternalError::InUse) => assert!(!self.areas.is_empty(), "all areas have come back"),
+            Err(ExternalError::Outside) => {
+                let end = places.external + places.external_bytes;
+                assert!(bytes == 0 || start + bytes > end, "an area of the storage is refused");
+            }
+            Err(ExternalError::NoBuffer) => {}
+        }
+    }
+
+    fn take_back(&mut self) {
+        while let Some((start, bytes)) = self.space.take_unreferenced() {
+            assert_eq!(self.areas.remove(&start), Some(bytes), "an area came back that was not out");
+        }
+    }
+
+    /// A copy of all from `at` on, or of less.
+    fn copy(&mut self, packet: &Packet, at: u32) -> bool {
+        let (item, total) = (packet.item, packet.model.len());
+        let len = if at & 1 == 0 { u32::MAX } else { self.peer.input(Input::word) & 0xfff };
+        match self.run(|world| world.space.copy_range(item, at, len)) {
+            Ok(copy) => {
+                let end = if len == u32::MAX { total } else { (at + len) as usize };
+                let model = packet.model.get(at as usize..end).unwrap_or_default().to_vec();
+                let copy = Packet { item: copy, model };
+                self.compare(&copy);
+                self.packets.push(copy);
+            }
+            Err(error) => self.expect(error, &[ChainError::TooShort, ChainError::NoBuffer]),
+        }
+        true
+    }
+
     fn trim(&mut self, packet: &mut Packet, at: u32, front: bool) -> bool {
         let item = packet.item;
-        let outcome = self.run(|world| {
-            if front { world.space.trim_front(item, at) } else { world.space.trim_back(item, at) }
-        });
+        let outcome =
+            self.run(
+                |world| {
+                    if front { world.space.trim_front(item, at) } else { world.space.trim_back(item, at) }
+                },
+            );
         let len = packet.model.len();
         match outcome {
             Ok(()) if at as usize > len => assert!(!self.peer.was_honest()),
@@ -188,8 +256,10 @@ impl World<'_, '_> {
             self.compare(&packet);
             self.free(&packet);
         }
+        self.take_back();
         if self.peer.was_honest() {
             assert_eq!(self.window.view().audit(), Ok(self.window.all()), "a buffer is lost");
+            assert_eq!(self.areas, BTreeMap::new(), "an area is lost");
         }
     }
 }

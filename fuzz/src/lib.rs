@@ -21,8 +21,8 @@
 #[path = "../../netdev-driver/tests/fake/mod.rs"]
 mod fake;
 
-mod bytes;
 mod buffers;
+mod bytes;
 mod chain;
 mod endpoint;
 mod input;

@@ -25,9 +25,8 @@ impl Guarded {
         let mapping = unsafe { libc::mmap(std::ptr::null_mut(), mapped, libc::PROT_NONE, flags, -1, 0) };
         assert_ne!(mapping, libc::MAP_FAILED);
         // SAFETY: all but the first and the last page of the mapping.
-        let open = unsafe {
-            libc::mprotect(mapping.byte_add(PAGE), inner, libc::PROT_READ | libc::PROT_WRITE)
-        };
+        let open =
+            unsafe { libc::mprotect(mapping.byte_add(PAGE), inner, libc::PROT_READ | libc::PROT_WRITE) };
         assert_eq!(open, 0);
         let base = mapping.cast::<u8>().wrapping_add(PAGE + inner - bytes);
         Self { mapping, mapped, base: NonNull::new(base).expect("not at 0"), bytes }

@@ -13,7 +13,20 @@ use userlib::net::Page;
 use crate::{input::Input, memory::Guarded, peer::Peer};
 
 fn shapes(ring: u32) -> Vec<u32> {
-    vec![0, 1, 2, 32, ring, ring - 1, ring + 1, 1 << 28, 1 << 31, u32::MAX, abi::socket::MAGIC, abi::info::VERSION]
+    vec![
+        0,
+        1,
+        2,
+        32,
+        ring,
+        ring - 1,
+        ring + 1,
+        1 << 28,
+        1 << 31,
+        u32::MAX,
+        abi::socket::MAGIC,
+        abi::info::VERSION,
+    ]
 }
 
 /// The words of a page that its owner's peer has reason to write: all that are used, and some between.
@@ -62,7 +75,8 @@ pub fn application_page(data: &[u8]) {
                 assert!(written.unwrap_or(0) <= len.min(page.tx_bytes() as usize));
             }
             4 => {
-                let _ = (page.state(), page.error(), page.accept_ready(), page.acknowledged(), page.rx_dropped());
+                let _ =
+                    (page.state(), page.error(), page.accept_ready(), page.acknowledged(), page.rx_dropped());
                 let _ = peer.run(4, || (page.rx_used(), page.tx_used()));
                 let _ = userlib::net::from_endpoint(&page.local());
                 let _ = userlib::net::from_endpoint(&page.remote());
@@ -158,16 +172,17 @@ pub fn server_page(data: &[u8]) {
                 page.set_endpoint(At::LOCAL_AT, &Endpoint::default());
             }
             11 => {
-                // An honest step of the application: it has written so much, or read so much.
+                // As if it had written so much, or read so much.
                 let at = if len & 1 == 0 { At::TX_RING_AT } else { At::RX_RING_AT + 64 };
                 let word = other.word(at);
                 let position = word.load(shmqueue::sync::Ordering::Relaxed);
-                peer.write(word);
+                peer.has_lied();
                 word.store(position.wrapping_add(len as u32 >> 1), shmqueue::sync::Ordering::Relaxed);
             }
             12 => {
                 // The length of a record somewhere in the ring, as its head would give it.
-                let at = At::RINGS_AT + if stream { 0 } else { ring as usize } + (len & (ring as usize - 1) & !3);
+                let at =
+                    At::RINGS_AT + if stream { 0 } else { ring as usize } + (len & (ring as usize - 1) & !3);
                 peer.write(other.word(at));
             }
             _ => peer.write(other.word(peer.below(WORDS as u32 / 4) as usize * 4)),

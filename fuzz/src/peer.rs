@@ -25,7 +25,13 @@ pub struct Peer<'d> {
 
 impl<'d> Peer<'d> {
     pub fn new(input: Input<'d>, shapes: Vec<u32>) -> Self {
-        Self { input: RefCell::new(input), shapes, honest: Vec::new(), stores: Vec::new(), lies: Cell::new(0) }
+        Self {
+            input: RefCell::new(input),
+            shapes,
+            honest: Vec::new(),
+            stores: Vec::new(),
+            lies: Cell::new(0),
+        }
     }
 
     /// The words of a mutex.
@@ -45,11 +51,17 @@ impl<'d> Peer<'d> {
         self.lies.get() == 0
     }
 
+    /// The caller has lied in its name.
+    pub fn has_lied(&self) {
+        self.lies.set(self.lies.get() + 1);
+    }
+
     /// What the fuzzer's bytes say next.
     pub fn input<R>(&self, read: impl FnOnce(&mut Input<'d>) -> R) -> R {
         read(&mut self.input.borrow_mut())
     }
 
+    /// A number below `n`.
     pub fn below(&self, n: u32) -> u32 {
         self.input(|input| input.below(n))
     }

@@ -94,7 +94,8 @@ pub fn in_queue(data: &[u8]) {
             3 | 4 => {
                 let limit = 1 + u32::from(operation >> 3);
                 let (mut got, bound) = (Vec::new(), (limit + 1) * (LOCK + 8));
-                let outcome = peer.run_waiting(bound, || consumer.flush(limit as usize, |item| got.push(item)));
+                let outcome =
+                    peer.run_waiting(bound, || consumer.flush(limit as usize, |item| got.push(item)));
                 assert!(got.len() <= limit as usize);
                 got.into_iter().for_each(|item| came(&peer, &mut on_queue, item));
                 match outcome {

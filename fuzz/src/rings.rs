@@ -66,7 +66,9 @@ pub fn item_ring(data: &[u8]) {
                     assert!(outcome != Ok(shmqueue::Drained::Idle) || model.is_empty());
                 }
             }
-            6 => drop(peer.run(3, || (consumer.set_idle(), producer.consumer_idle(), consumer.clear_idle()).1)),
+            6 => {
+                drop(peer.run(3, || (consumer.set_idle(), producer.consumer_idle(), consumer.clear_idle()).1))
+            }
             _ => peer.scribble(&memory, 0..memory.bytes()),
         }
     }

@@ -37,8 +37,7 @@ fn reference(frame: &[u8]) -> Result<Family, Drop> {
             if good { Ok(Family::Arp) } else { Err(Drop::BadHeader) }
         }
         [0x86, 0xdd] => {
-            let good =
-                payload.len() >= 40 && payload[0] >> 4 == 6 && half(4) as usize + 40 <= payload.len();
+            let good = payload.len() >= 40 && payload[0] >> 4 == 6 && half(4) as usize + 40 <= payload.len();
             if good { Ok(Family::Ipv6) } else { Err(Drop::BadHeader) }
         }
         _ => Ok(Family::Other),

@@ -119,7 +119,10 @@ pub fn ensure_cargo_fuzz() -> Result<()> {
     eprintln!("installing cargo-fuzz");
     // Not into this repository's target folder, nor with its flags.
     let mut install = build::cargo();
-    install.args(["install", "cargo-fuzz", "--locked", "--quiet"]).env_remove("CARGO_TARGET_DIR").env_remove("RUSTFLAGS");
+    install
+        .args(["install", "cargo-fuzz", "--locked", "--quiet"])
+        .env_remove("CARGO_TARGET_DIR")
+        .env_remove("RUSTFLAGS");
     let done = install.status();
     if done.is_ok_and(|status| status.success()) && present() {
         Ok(())
