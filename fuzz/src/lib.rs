@@ -42,8 +42,11 @@ pub use queues::{in_queue, out_queue};
 pub use rings::item_ring;
 pub use wire::frames;
 
+/// A target: it fails by a panic.
+pub type Target = fn(&[u8]);
+
 /// All targets, by the names of their programs and of their folders below `corpus/`.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("in_queue", in_queue),
     ("out_queue", out_queue),
     ("item_ring", item_ring),

@@ -67,7 +67,9 @@ pub fn item_ring(data: &[u8]) {
                 }
             }
             6 => {
-                drop(peer.run(3, || (consumer.set_idle(), producer.consumer_idle(), consumer.clear_idle()).1))
+                peer.run(1, || consumer.set_idle());
+                let _ = peer.run(1, || producer.consumer_idle());
+                peer.run(1, || consumer.clear_idle());
             }
             _ => peer.scribble(&memory, 0..memory.bytes()),
         }
