@@ -39,6 +39,8 @@ pub enum Command {
     Inject,
     /// The SPIN models of the shared-memory protocols
     Spin(SpinArgs),
+    /// Hostile peers of random bytes, under libFuzzer
+    Fuzz(FuzzArgs),
     /// Break the code in every way that the checks must see
     Mutants(MutantsArgs),
     /// The queues beside those of other crates: times and instructions
@@ -263,6 +265,23 @@ pub struct SpinArgs {
     /// Only the models and variants whose name contains this, or one of these, separated by commas
     #[arg(long, value_name = "NAME")]
     pub only: Option<String>,
+}
+
+/// Options of `fuzz`.
+#[derive(Debug, Args)]
+pub struct FuzzArgs {
+    /// Only this target, or these, separated by commas
+    #[arg(value_name = "TARGET")]
+    pub target: Option<String>,
+    /// For how long in all
+    #[arg(long, value_name = "N", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub seconds: u64,
+    /// Make the seeds in the repository a smallest set that covers what was found
+    #[arg(long)]
+    pub merge: bool,
+    /// Print the names and end
+    #[arg(long)]
+    pub list: bool,
 }
 
 /// Options of `mutants`.

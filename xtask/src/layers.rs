@@ -25,6 +25,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // `abi` for its numbers: `badcalls` makes every system call by hand, and the shell and init speak the name service.
     ("apps", &["userlib", "abi", "pattern", "memfuncs"]),
     ("loom-tests", &["shmqueue", "mbuf"]),
+    ("fuzz", &["abi", "shmqueue", "mbuf", "netdev-driver", "userlib", "protocol-server"]),
     ("queue-bench", &["shmqueue"]),
     ("insn-counter", &["abi"]),
     ("xtask", &["abi", "pattern", "insn-counter"]),
