@@ -26,7 +26,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("loom-tests", &["shmqueue", "mbuf"]),
     ("queue-bench", &["shmqueue"]),
     ("insn-counter", &["abi"]),
-    ("xtask", &["abi", "pattern", "insn-counter"]),
+    ("linux-guest", &["abi", "pattern"]),
+    ("xtask", &["abi", "pattern", "insn-counter", "linux-guest"]),
 ];
 
 /// Crates that only these may depend on.
