@@ -14,6 +14,7 @@ mod cpio;
 mod elf;
 mod error;
 mod layers;
+mod linux;
 mod loom;
 mod machine;
 mod mutants;

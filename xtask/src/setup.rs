@@ -34,6 +34,13 @@ pub const SPIN: Tool = Tool { program: "spin", package: "spin" };
 /// Counts instructions on the host. Only `cargo xtask queue-bench --insns` needs it.
 pub const VALGRIND: Tool = Tool { program: "valgrind", package: "valgrind" };
 
+/// Fetches packages. Only `--peer linux` needs it, and only on its first run.
+pub const APT_GET: Tool = Tool { program: "apt-get", package: "apt" };
+/// Takes packages apart.
+pub const DPKG_DEB: Tool = Tool { program: "dpkg-deb", package: "dpkg" };
+/// Takes archives apart.
+pub const TAR: Tool = Tool { program: "tar", package: "tar" };
+
 /// Everything that any command needs.
 pub const ALL: &[Tool] = &[QEMU, IP, TC, UNSHARE, NUTTCP, IPERF, CC];
 
