@@ -211,7 +211,12 @@ impl Plan {
                 timer = Some(Timer::start());
             }
         };
-        println!("ttcp-r: {} datagrams, {} missed, {} wrong", pieces.arrived(), pieces.missed(), pieces.wrong());
+        println!(
+            "ttcp-r: {} datagrams, {} missed, {} wrong",
+            pieces.arrived(),
+            pieces.missed(),
+            pieces.wrong()
+        );
         Ok(Moved { bytes, calls, syscalls: calls, digest: 0, verified: pieces.wrong() == 0, took })
     }
 

@@ -69,7 +69,9 @@ pub fn linux_program() -> Result<PathBuf> {
     // Behind the separator: for this program alone, and not for what it is built from.
     let arguments = ["--message-format", "json-render-diagnostics", "--", "-C", "target-feature=+crt-static"];
     let mut found = programs_of(&artifacts_of(build.args(arguments))?);
-    found.remove(LINUX_PROGRAM).ok_or_else(|| Error::Failed(format!("the build gave no program `{LINUX_PROGRAM}`")))
+    found
+        .remove(LINUX_PROGRAM)
+        .ok_or_else(|| Error::Failed(format!("the build gave no program `{LINUX_PROGRAM}`")))
 }
 
 impl Images {
@@ -145,11 +147,8 @@ fn artifacts(build: &mut Command) -> Result<Vec<serde_json::Value>> {
 
 /// As [`artifacts`], of a command that asks for the messages already.
 fn artifacts_of(build: &mut Command) -> Result<Vec<serde_json::Value>> {
-    let output = build
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .context("cannot start cargo")?;
+    let output =
+        build.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cannot start cargo")?;
     if !output.status.success() {
         return failed("the build failed; see cargo's messages above");
     }

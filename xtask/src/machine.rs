@@ -27,6 +27,7 @@ pub enum Nic {
     /// Intel 82540EM
     E1000,
     /// virtio-net over PCI
+    #[value(alias = "virtio-net")]
     Virtio,
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use temp_dir::TempDir;
 
 use crate::build::{self, Images};
-use crate::cli::{MachineArgs, Path};
+use crate::cli::{MachineArgs, Path, Several};
 use crate::error::{Context as _, Error, Result};
 use crate::machine::{self, Accel, Backend, Board, Machine, Nic, Serial};
 use crate::network::{self, Link, Net, Place};
@@ -54,18 +54,28 @@ impl Session {
         Self::open(args.net, tools, args.kernel.as_deref(), &args.module)
     }
 
-    /// The machine with these options.
+    /// The machine with these options, of which none has several values.
     pub fn machine(&self, args: &MachineArgs) -> Result<Machine> {
+        let path = Several::one(args.path.as_ref(), Path::Window, "--path")?;
+        let nic = Several::one(args.nic.as_ref(), Nic::E1000, "--nic")?;
+        self.machine_with(args, path, nic)
+    }
+
+    /// The machine with these options, on this path and with this network device.
+    pub fn machine_with(&self, args: &MachineArgs, path: Path, nic: Nic) -> Result<Machine> {
         let module = self.write_module("modules.cpio", &self.images)?;
-        let Path::Window = args.path;
-        let mut arguments =
-            format!("path=window queue=dual pools={} {}", args.pools, self.link.kernel_arguments());
+        let mut arguments = format!(
+            "path={} queue=dual pools={} {}",
+            machine::name_of(&path),
+            args.pools,
+            self.link.kernel_arguments()
+        );
         if !args.append.is_empty() {
             arguments += &format!(" {}", args.append);
         }
         let mut machine = Machine {
             board: args.board,
-            nic: args.nic,
+            nic,
             accel: Accel::Tcg,
             memory_mib: args.memory,
             kernel: self.images.kernel.clone(),

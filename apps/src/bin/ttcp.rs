@@ -273,7 +273,12 @@ impl Plan {
         // Datagrams get lost, so that there's no digest of all: each was compared with the pattern by itself.
         let verified = self.sink && pieces.wrong() == 0;
         if self.sink {
-            println!("ttcp-r: {} datagrams, {} missed, {} wrong", pieces.arrived(), pieces.missed(), pieces.wrong());
+            println!(
+                "ttcp-r: {} datagrams, {} missed, {} wrong",
+                pieces.arrived(),
+                pieces.missed(),
+                pieces.wrong()
+            );
         }
         self.report(&took, &Moved { bytes: sink.bytes, calls, digest: 0, verified });
         Ok(())

@@ -48,12 +48,13 @@ pub fn archive(parts: &Parts, program: &Path) -> Result<Vec<u8>> {
 }
 
 /// The first process. It reads lines and runs them, as Oriel's shell does; busybox's own shell would edit them first, and
-/// send the terminal's codes along.
+/// send the terminal's codes along. Our programs are called by their full names: busybox takes its own `ping` and `echo` whatever the
+/// path says.
 fn script() -> String {
     format!(
         "#!/bin/busybox sh\n\
          /bin/busybox --install -s /bin\n\
-         export PATH=/oriel:/bin\n\
+         export PATH=/bin\n\
          mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev\n\
          for module in {}; do\n\
          [ ! -f /modules/$module.ko ] || insmod /modules/$module.ko\n\
@@ -63,9 +64,11 @@ fn script() -> String {
          ip link set eth0 up\n\
          ip route add default via $guest_gw\n\
          until [ \"$(cat /sys/class/net/eth0/carrier 2>/dev/null)\" = 1 ]; do usleep 20000; done\n\
-         offload $offload\n\
-         while printf '{PROMPT}' && read -r line; do $line; done\n\
-         poweroff\n",
+         /oriel/offload $offload\n\
+         while printf '{PROMPT}' && read -r line; do\n\
+         if [ -f /oriel/${{line%% *}} ]; then /oriel/$line; else $line; fi\n\
+         done\n\
+         /oriel/poweroff\n",
         MODULES.join(" ")
     )
 }

@@ -97,8 +97,13 @@ mod tests {
         let oriel = example();
         let machine = linux.machine(&oriel, Offload::Off);
         assert_eq!((&machine.kernel, &machine.module), (&linux.kernel, &linux.initrd));
-        assert_eq!((machine.memory_mib, machine.nic, machine.board), (oriel.memory_mib, oriel.nic, oriel.board));
-        assert!(machine.arguments.contains("guest_ip=10.9.0.2/24") && machine.arguments.ends_with("offload=off"));
+        assert_eq!(
+            (machine.memory_mib, machine.nic, machine.board),
+            (oriel.memory_mib, oriel.nic, oriel.board)
+        );
+        assert!(
+            machine.arguments.contains("guest_ip=10.9.0.2/24") && machine.arguments.ends_with("offload=off")
+        );
         assert!(!machine.arguments.contains("path="));
         assert!(linux.machine(&oriel, Offload::On).arguments.ends_with("offload=on"));
     }

@@ -70,7 +70,9 @@ fn kernel_package() -> Result<String> {
     eprintln!("the package lists don't have {KERNEL}; apt-get update");
     Command::new("apt-get").args(["update", "-qq"]).stdin(Stdio::null()).status().ok();
     ask()?.ok_or_else(|| {
-        Error::Failed(format!("--peer linux needs Debian's {KERNEL}, which the package lists here don't have"))
+        Error::Failed(format!(
+            "--peer linux needs Debian's {KERNEL}, which the package lists here don't have"
+        ))
     })
 }
 
