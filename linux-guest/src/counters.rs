@@ -12,7 +12,7 @@ const STATISTICS: &[(&str, &str)] = &[
     ("tx_packets", "frames_out"),
     ("rx_bytes", "bytes_in"),
     ("tx_bytes", "bytes_out"),
-    ("rx_dropped", "drop_dropped"),
+    ("rx_dropped", "rx_dropped"),
 ];
 
 /// The counters at one moment.

@@ -6,8 +6,10 @@ mod measure;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 
 use clap::ValueEnum;
+use insn_counter::blocks::Block;
 
 pub use self::measure::Setting;
 use crate::network::{GUEST_PORTS, Net};
@@ -70,6 +72,32 @@ impl fmt::Display for Cell {
     }
 }
 
+impl FromStr for Cell {
+    type Err = String;
+
+    /// Reads a name as it is displayed.
+    fn from_str(name: &str) -> Result<Self, String> {
+        let size = |digits: &str, least: usize, most: usize| {
+            digits.parse().ok().filter(|size| (least..=most).contains(size))
+        };
+        let stream = |digits| size(digits, 1, pattern::MAX_CHUNK);
+        let datagram = |digits| size(digits, DATAGRAM_LENGTHS.0, DATAGRAM_LENGTHS.1);
+        let letters = name.trim_end_matches(|c: char| c.is_ascii_digit());
+        let digits = &name[letters.len()..];
+        let cell = match letters {
+            "tx" => stream(digits).map(Self::Tx),
+            "rx" => stream(digits).map(Self::Rx),
+            "udp-tx" => datagram(digits).map(Self::UdpTx),
+            "udp-rx" => datagram(digits).map(Self::UdpRx),
+            _ => [Self::Rr1, Self::PingOut, Self::PingIn].into_iter().find(|cell| cell.to_string() == name),
+        };
+        cell.ok_or_else(|| "give a cell's name, such as tx8192, rx10, udp-tx1024, rr1 or ping-out".to_owned())
+    }
+}
+
+/// ttcp's datagrams are longer than its sentinels, and fit an IP packet.
+const DATAGRAM_LENGTHS: (usize, usize) = (5, 65_507);
+
 /// What a cell counts, and what its instructions are divided by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
@@ -131,8 +159,8 @@ impl Cell {
 
     /// The cells of these tests, in the tests' own order. Pings come last: the guest's network has woken up by then.
     pub fn of_tests(tests: &[Test], direction: Direction, sizes: &[usize]) -> Vec<Self> {
-        // ttcp's datagrams are longer than its sentinels, and fit an IP packet.
-        let lengths: Vec<usize> = sizes.iter().map(|size| (*size).clamp(5, 65_507)).collect();
+        let (least, most) = DATAGRAM_LENGTHS;
+        let lengths: Vec<usize> = sizes.iter().map(|size| (*size).clamp(least, most)).collect();
         let wanted = Test::value_variants().iter().filter(|test| tests.contains(test));
         let cells = wanted.flat_map(|test| match test {
             Test::Tcp => Self::of(direction, sizes),
@@ -175,6 +203,8 @@ pub struct Measurement {
     pub host_rate: Option<f64>,
     /// Instructions of the marked region, if they were counted.
     pub instructions: Option<Instructions>,
+    /// The blocks that these instructions were in, for [`crate::profile`].
+    pub executed: Vec<Block>,
     /// The part of the bytes that did not arrive, where nothing is sent again.
     pub lost: Option<f64>,
     /// Reads, writes of the application.
@@ -237,6 +267,16 @@ mod tests {
         assert_eq!(cells.len(), 15);
         assert_eq!(cells.iter().filter(|cell| cell.is_tcp_stream()).count(), 6);
         assert_eq!(cells.iter().filter(|cell| cell.runs_on(Net::User)).count(), 10);
+    }
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        for cell in Cell::of_tests(Test::value_variants(), Direction::Both, &[10, 8192]) {
+            assert_eq!(cell.to_string().parse(), Ok(cell));
+        }
+        for wrong in ["", "t", "tx", "tx0", "tx999999", "rr2", "ä10", "udp-tx4", "udp-rx65508", "ping"] {
+            assert!(wrong.parse::<Cell>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::cells::{Direction, Test};
+use crate::cells::{Cell, Direction, Test};
 use crate::error::{Error, Result};
 use crate::machine::{Accel, Board, Nic};
 use crate::network::Net;
@@ -30,6 +30,10 @@ pub enum Command {
     Test(TestArgs),
     /// The evaluation: all paths, repeated and interleaved; medians, their spread, ratios
     Bench(BenchArgs),
+    /// Where the instructions of each cell go: by part of the system, by function, by line
+    Profile(ProfileArgs),
+    /// A page and a chart from files that `--json` wrote
+    Report(ReportArgs),
     /// The model checks of the shared-memory protocols
     Loom(LoomArgs),
     /// The tests on one processor: an interrupt at every access, a peer that lies, a server that dies
@@ -93,12 +97,24 @@ impl<T: Copy> Several<T> {
     }
 }
 
+/// What the queues of the window are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Queue {
+    /// Two sub-queues each, with a lock for each: those of Reynolds and Heller
+    Dual,
+    /// Lamport's rings
+    Ring,
+}
+
 /// Which machine: common to all commands that boot one.
 #[derive(Debug, Clone, Args)]
 pub struct MachineArgs {
     /// How applications reach the network: monolithic, ipc, window [default: window; bench: all]
     #[arg(long, value_name = "PATH")]
     pub path: Option<Several<Path>>,
+    /// The queues of the window: dual, ring; bench takes both, separated by a comma, and shows them side by side
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "dual")]
+    pub queue: Vec<Queue>,
     /// The network device: e1000, virtio [default: e1000; bench: all]
     #[arg(long, value_name = "NIC")]
     pub nic: Option<Several<Nic>>,
@@ -131,6 +147,26 @@ pub struct MachineArgs {
     pub append: String,
 }
 
+impl MachineArgs {
+    /// The path, for a command that boots one machine.
+    pub fn one_path(&self) -> Result<Path> {
+        Several::one(self.path.as_ref(), Path::Window, "--path")
+    }
+
+    /// The network device, for such a command.
+    pub fn one_nic(&self) -> Result<Nic> {
+        Several::one(self.nic.as_ref(), Nic::E1000, "--nic")
+    }
+
+    /// The kind of queue, for such a command.
+    pub fn one_queue(&self) -> Result<Queue> {
+        match self.queue[..] {
+            [queue] => Ok(queue),
+            _ => Err(Error::Usage("--queue: a machine has one kind; bench compares two".into())),
+        }
+    }
+}
+
 /// `--size`: pieces from a byte to 64 KiB.
 fn size(text: &str) -> Result<usize, String> {
     let max = pattern::MAX_CHUNK;
@@ -158,6 +194,19 @@ pub struct FigureArgs {
     /// Write the figures to this file too
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+}
+
+impl FigureArgs {
+    /// As for a command that has its own cells, against the peer that is built in.
+    pub fn builtin(seconds: u64, json: Option<PathBuf>) -> Self {
+        Self {
+            size: Vec::new(),
+            seconds: Some(seconds),
+            direction: Direction::Both,
+            peer: Peer::Builtin,
+            json,
+        }
+    }
 }
 
 /// Options of `run`.
@@ -189,6 +238,51 @@ pub struct BenchArgs {
     /// The whole evaluation in under five minutes: one short repetition, timed and counted in the same boot
     #[arg(long)]
     pub quick: bool,
+    /// The report
+    #[command(flatten)]
+    pub pages: PageArgs,
+}
+
+/// Options of `profile`.
+#[derive(Debug, Args)]
+pub struct ProfileArgs {
+    /// The machine
+    #[command(flatten)]
+    pub machine: MachineArgs,
+    /// The cells: tx or rx and a size, or rr1
+    #[arg(value_name = "CELL", default_values = ["tx8192", "rx8192", "rr1"])]
+    pub cells: Vec<Cell>,
+    /// For how long each cell runs
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub seconds: u64,
+    /// Print so many functions and lines too, those with the most instructions
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub top: usize,
+    /// Write the figures to this file too
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// Options of `report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// The files; of two rows for the same cell, path and device, the later one counts
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Where to
+    #[command(flatten)]
+    pub pages: PageArgs,
+}
+
+/// Which pages to write.
+#[derive(Debug, Clone, Args)]
+pub struct PageArgs {
+    /// Write the report to this file: charts and tables on one page of HTML
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Write one compact chart to this file
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
 }
 
 /// Options of `boot`.
@@ -209,6 +303,15 @@ pub struct BootArgs {
     /// Type this line at the guest's prompt first, together with --exec (may be repeated)
     #[arg(long, value_name = "LINE", requires = "exec")]
     pub guest: Vec<String>,
+    /// Start an FTP server at the host's end, for the guest's `ftp`
+    #[arg(long)]
+    pub ftp: bool,
+    /// Start an X server at the host's end, for the guest's `xdots`, and write its screen to this PNG file at the end
+    #[arg(long, value_name = "FILE")]
+    pub x11: Option<PathBuf>,
+    /// Write what the guest's `tcpdump -w` sends to this file
+    #[arg(long, value_name = "FILE")]
+    pub capture: Option<PathBuf>,
 }
 
 /// Options of `test`.
@@ -301,6 +404,11 @@ mod tests {
             "run --seconds 0",
             "boot --memory 0",
             "boot --gdb-port 99999 --gdb",
+            "profile tx0",
+            "profile rr1 --accel kvm --top x",
+            "report",
+            "report x.json --html",
+            "bench --queue dual,heap",
             "fly",
         ] {
             let arguments = ["cargo xtask"].into_iter().chain(line.split(' '));

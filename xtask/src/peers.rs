@@ -5,6 +5,10 @@
 //! wants to be told by a control connection, in one line of text, what to receive; we are that client, and the guest's ttcp
 //! makes the data connection. `iperf -s` takes the first word of a connection for flags, which are zero in our pattern.
 
+pub mod ftp;
+pub mod x11;
+pub mod xwd;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::process::{Child, Command, Stdio};

@@ -1,4 +1,17 @@
-//! The table that a person reads and the JSON that a program reads, from the same measurements.
+//! The table that a person reads and the JSON that a program reads, from the same measurements; below, the pages made of that JSON.
+
+mod about;
+mod bars;
+mod html;
+mod markup;
+mod pages;
+mod paper;
+pub mod queues;
+mod rows;
+mod stack;
+mod style;
+mod svg;
+mod tables;
 
 use std::fs;
 use std::path::Path;
@@ -9,6 +22,8 @@ use crate::cells::{Cell, Measurement, Unit};
 use crate::error::{Context as _, Result};
 use crate::machine::{Accel, Board, Nic, name_of};
 use crate::peers::Peer;
+
+pub use self::pages::{report, write_results};
 
 /// What all cells of a run have in common.
 #[derive(Debug, Clone)]
@@ -60,6 +75,21 @@ fn ending(measurement: &Measurement, end: &str) -> u64 {
 /// Frames in and out.
 pub fn frames(measurement: &Measurement) -> u64 {
     counter(measurement, "frames_in") + counter(measurement, "frames_out")
+}
+
+/// What happened beside instructions, by name.
+pub fn events(measurement: &Measurement) -> [(&'static str, u64); 8] {
+    let of = |name| counter(measurement, name);
+    [
+        ("copies", ending(measurement, "_copies")),
+        ("bytes copied", ending(measurement, "_copied_bytes")),
+        ("traps", of("syscalls")),
+        ("device starts", of("device_starts")),
+        ("switches", of("switches")),
+        ("interrupts", of("interrupts")),
+        ("wake-ups", of("resumes_sent") + of("task_resumes")),
+        ("spared", of("resumes_spared") + of("server_wakes_spared")),
+    ]
 }
 
 /// The counters of a cell by packet.
@@ -219,8 +249,9 @@ pub fn to_json(setup: &Setup, measurement: &Measurement) -> Value {
     object
 }
 
-/// Writes the file of `--json`.
-pub fn write_json(file: &Path, cells: Vec<Value>) -> Result<()> {
+/// Writes the file of `--json`. Each row says what it was measured with and how.
+pub fn write_json(file: &Path, mut cells: Vec<Value>) -> Result<()> {
+    about::add(&mut cells);
     let text = format!("{:#}\n", Value::Array(cells));
     fs::write(file, text).context(format!("cannot write {}", file.display()))
 }
@@ -239,6 +270,18 @@ pub fn check_writable(file: Option<&Path>) -> Result<()> {
         fs::remove_file(file).ok();
     }
     Ok(())
+}
+
+/// Compares with a file that was looked at, or writes it if UPDATE_GOLDEN is set.
+#[cfg(test)]
+fn golden(name: &str, text: &str) {
+    let file = crate::build::root().join("xtask/src/report/golden").join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&file, text).unwrap();
+    }
+    let wanted = fs::read_to_string(&file).unwrap_or_default();
+    let first = text.lines().zip(wanted.lines()).find(|(is, was)| is != was);
+    assert!(text == wanted, "{} differs, first here: {first:?}", file.display());
 }
 
 #[cfg(test)]
@@ -269,6 +312,7 @@ mod tests {
             host_rate: Some(4.096),
             lost: None,
             instructions: Some(Instructions { kernel: 500_000, user: 1_500_000 }),
+            executed: Vec::new(),
             calls: Some(5),
             counters: counters.map(|(name, value)| (name.to_owned(), value)).into(),
             problem: None,

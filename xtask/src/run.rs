@@ -1,7 +1,7 @@
 //! `cargo xtask run`: one boot, the cells, the table.
 
 use crate::cells::{Cell, Ports, Setting};
-use crate::cli::{FigureArgs, Path, RunArgs, Several};
+use crate::cli::{FigureArgs, Queue, RunArgs};
 use crate::error::{Error, Result, failed};
 use crate::machine::{Accel, Machine, name_of};
 use crate::network::Net;
@@ -21,10 +21,10 @@ pub fn tools(figures: &FigureArgs) -> &'static [Tool] {
 }
 
 /// What the rows have in common.
-pub fn setup_of(path: &str, machine: &Machine, figures: &FigureArgs) -> Setup {
+pub fn setup_of(path: &str, queue: Queue, machine: &Machine, figures: &FigureArgs) -> Setup {
     Setup {
         path: path.into(),
-        queue: "dual".into(),
+        queue: name_of(&queue),
         nic: machine.nic,
         board: machine.board,
         accel: machine.accel,
@@ -37,7 +37,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
     if args.figures.peer == Peer::Linux {
         return Err(Error::Usage("--peer linux puts a Linux guest beside Oriel: that is for `bench`".into()));
     }
-    let path = Several::one(args.machine.path.as_ref(), Path::Window, "--path")?;
+    let path = args.machine.one_path()?;
     let seconds = args.figures.seconds.unwrap_or(3);
     report::check_writable(args.figures.json.as_deref())?;
     // The first command of a newcomer: it brings the peers of the other commands too.
@@ -45,7 +45,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let machine = session.machine(&args.machine)?;
     // Under KVM there's nothing that could count.
     let machine = if machine.accel == Accel::Tcg { session.counted(&machine) } else { machine };
-    let setup = setup_of(&name_of(&path), &machine, &args.figures);
+    let setup = setup_of(&name_of(&path), args.machine.one_queue()?, &machine, &args.figures);
     println!(
         "Booting: {} MiB, {}, {} {}, executed by {}, {}",
         machine.memory_mib,

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use temp_dir::TempDir;
 
 use crate::build::{self, Images};
-use crate::cli::{MachineArgs, Path, Several};
+use crate::cli::{MachineArgs, Path, Queue};
 use crate::error::{Context as _, Error, Result};
-use crate::machine::{self, Accel, Backend, Board, Machine, Nic, Serial};
+use crate::machine::{self, Accel, Backend, Board, Machine, Nic, Serial, name_of};
 use crate::network::{self, Link, Net, Place};
 use crate::setup::{self, Tool};
 use crate::{report, sys};
@@ -56,17 +56,16 @@ impl Session {
 
     /// The machine with these options, of which none has several values.
     pub fn machine(&self, args: &MachineArgs) -> Result<Machine> {
-        let path = Several::one(args.path.as_ref(), Path::Window, "--path")?;
-        let nic = Several::one(args.nic.as_ref(), Nic::E1000, "--nic")?;
-        self.machine_with(args, path, nic)
+        self.machine_with(args, args.one_path()?, args.one_queue()?, args.one_nic()?)
     }
 
-    /// The machine with these options, on this path and with this network device.
-    pub fn machine_with(&self, args: &MachineArgs, path: Path, nic: Nic) -> Result<Machine> {
+    /// The machine with these options, on this path, with this kind of queue and this network device.
+    pub fn machine_with(&self, args: &MachineArgs, path: Path, queue: Queue, nic: Nic) -> Result<Machine> {
         let module = self.write_module("modules.cpio", &self.images)?;
         let mut arguments = format!(
-            "path={} queue=dual pools={} {}",
-            machine::name_of(&path),
+            "path={} queue={} pools={} {}",
+            name_of(&path),
+            name_of(&queue),
             args.pools,
             self.link.kernel_arguments()
         );
@@ -84,6 +83,7 @@ impl Session {
             backend: Backend::Link(self.link.clone()),
             pcap: args.pcap.clone(),
             plugin: None,
+            blocks: true,
             gdb: None,
             serial: Serial::Piped,
         };
@@ -104,6 +104,7 @@ impl Session {
             backend: Backend::Link(self.link.clone()),
             pcap: None,
             plugin: None,
+            blocks: true,
             gdb: None,
             serial: Serial::Piped,
         })

@@ -40,6 +40,10 @@ pub const APT_GET: Tool = Tool { program: "apt-get", package: "apt" };
 pub const DPKG_DEB: Tool = Tool { program: "dpkg-deb", package: "dpkg" };
 /// Takes archives apart.
 pub const TAR: Tool = Tool { program: "tar", package: "tar" };
+/// The other end of the guest's `ftp`. Only what runs that needs it.
+pub const VSFTPD: Tool = Tool { program: "vsftpd", package: "vsftpd" };
+/// The other end of the guest's `xdots`. Only what runs that needs it.
+pub const XVFB: Tool = Tool { program: "Xvfb", package: "xvfb" };
 
 /// Everything that any command needs.
 pub const ALL: &[Tool] = &[QEMU, IP, TC, UNSHARE, NUTTCP, IPERF, CC];

@@ -188,6 +188,13 @@ pub fn send_interrupt(process: &std::process::Child) -> io::Result<()> {
     }
 }
 
+/// Sends SIGTERM to a child: it may clean up.
+pub fn ask_to_end(process: &std::process::Child) {
+    // SAFETY: has no preconditions; the child isn't reaped yet, so the number is its own. That it has ended by itself
+    // is no failure.
+    unsafe { libc::kill(process.id().cast_signed(), libc::SIGTERM) };
+}
+
 /// Ends a child that leads a process group of its own, and all that it has started.
 pub fn kill_group(leader: &std::process::Child) {
     // SAFETY: has no preconditions; the child isn't reaped yet, so the number is its own. That it has ended by itself

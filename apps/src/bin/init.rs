@@ -140,7 +140,7 @@ impl Names {
     }
 }
 
-fn found(right: &SendRight) -> Outgoing {
+fn found(right: &SendRight) -> Outgoing<'static> {
     Outgoing::with_words(REPLY, &[0]).carry_copy(right.name())
 }
 
@@ -153,7 +153,7 @@ fn name_of(message: &Incoming) -> Option<String> {
 }
 
 /// An asker that has gone away is no concern of ours.
-fn answer(to: Option<Right>, mut reply: Outgoing) {
+fn answer(to: Option<Right>, mut reply: Outgoing<'_>) {
     if let Some(to) = to {
         let _ = reply.answer(to);
     }

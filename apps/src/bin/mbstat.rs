@@ -172,7 +172,7 @@ const DELIVERED: [Counter; 4] =
     [Counter::DeliveredArp, Counter::DeliveredIpv4, Counter::DeliveredIpv6, Counter::DeliveredOther];
 
 /// What becomes of a frame that came in.
-const SETTLED: [Counter; 12] = [
+const SETTLED: &[Counter] = &[
     Counter::DeliveredArp,
     Counter::DeliveredIpv4,
     Counter::DeliveredIpv6,
@@ -185,6 +185,7 @@ const SETTLED: [Counter; 12] = [
     Counter::DropNoBuffer,
     Counter::DropNoWindow,
     Counter::DropQueueLocked,
+    Counter::DropQueueFull,
 ];
 
 /// Which account does not add up.

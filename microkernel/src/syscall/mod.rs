@@ -1,12 +1,13 @@
 //! System calls: the number to the family, the words to arguments, results to registers.
 //!
-//! Each family is a file: [`console`], [`task`], [`thread`], [`port`] (with messages), [`memory`], [`device`].
+//! Each family is a file: [`console`], [`task`], [`thread`], [`port`] (with messages), [`memory`], [`device`], [`net_io`].
 //! What a call means is written at [`abi::syscall::Syscall`]. A call either answers at once or leaves the caller waiting
 //! ([`crate::thread::State`]).
 
 mod console;
 mod device;
 mod memory;
+mod net_io;
 mod port;
 mod task;
 mod thread;
@@ -72,6 +73,7 @@ impl<M: Machine> Kernel<M> {
             Syscall::PortMakeSend => self.port_make_send(a),
             Syscall::MessageSend => self.message_send(m, thread, a, b),
             Syscall::MessageReceive => self.message_receive(m, thread, a, b, c),
+            Syscall::MessageCall => self.message_call(m, thread, [a, b, c, d]),
             Syscall::VmAllocate => self.vm_allocate(m, a, b),
             Syscall::VmDeallocate => self.vm_deallocate(m, a, b),
             Syscall::MemoryObjectCreate => self.memory_object_create(m, a),
@@ -85,12 +87,10 @@ impl<M: Machine> Kernel<M> {
             Syscall::DeviceAudit => self.device_audit(m, a, b),
             Syscall::CountersRead => self.counters_read(m, a, b),
             Syscall::Entropy => Ok(Outcome::ok(m.entropy())),
-            Syscall::DeviceSetFilter
-            | Syscall::DeviceWrite
-            | Syscall::DeviceWritePage
-            | Syscall::SocketRequest
-            | Syscall::SocketWrite
-            | Syscall::SocketRead => Err(Error::BadCall),
+            Syscall::DeviceSetFilter => self.device_set_filter(m, args),
+            Syscall::DeviceWrite => self.device_write(m, a, b, c, d),
+            Syscall::DeviceWritePage => self.device_write_page(m, a, b, c, d),
+            Syscall::SocketRequest | Syscall::SocketWrite | Syscall::SocketRead => Err(Error::BadCall),
         }
     }
 

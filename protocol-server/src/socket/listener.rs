@@ -55,6 +55,8 @@ impl<M: SharedMemory> Socket<M> {
         for _ in 0..backlog {
             handles.push(add_listening(&mut set, system.exclusive_memory(RX_RING as usize)?, self.local)?);
         }
+        // A listening socket has nothing to read or write.
+        self.end = None;
         self.set = set;
         self.protocol =
             Protocol::Listener(Listener { handles, ready: Vec::with_capacity(backlog as usize), shown: 0 });

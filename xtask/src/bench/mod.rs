@@ -16,12 +16,15 @@ use self::progress::Progress;
 use self::stats::{Samples, Spread, values};
 use self::targets::Figure;
 use crate::cells::{Cell, Measurement, Ports, Setting};
-use crate::cli::{BenchArgs, MachineArgs, Path};
+use crate::cli::{BenchArgs, MachineArgs, Path, Queue};
 use crate::error::{Error, Result, failed};
 use crate::linux::{Linux, Offload};
 use crate::machine::{Accel, Machine, name_of};
+use crate::network::Net;
 use crate::peers::Peer;
+use crate::profile::{self, Places};
 use crate::session::Session;
+use crate::traffic::{PATIENCE, datagrams};
 use crate::vm::Vm;
 use crate::{report, run};
 
@@ -31,6 +34,7 @@ const FAILURES_MAX: usize = 3;
 /// Runs the command.
 pub fn bench(args: &BenchArgs) -> Result<()> {
     report::check_writable(args.figures.json.as_deref())?;
+    args.pages.check_writable()?;
     // Before the namespace, in which nothing can be fetched.
     let linux = if args.figures.peer == Peer::Linux { Some(Linux::prepare()?) } else { None };
     let session = Session::for_machine(&args.machine, run::tools(&args.figures))?;
@@ -39,11 +43,11 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
         eprintln!("note: {cell} needs the tap, and is left out");
     }
     // The executor is chosen once, by a trial where there is a choice.
-    let path = args.machine.path.as_ref().map_or(Path::Window, |paths| paths.0[0]);
-    let accel = session.machine_with(&args.machine, path, plan.nics[0])?.accel;
+    let accel = session.machine_with(&args.machine, Path::Window, Queue::Dual, plan.nics[0])?.accel;
     plan.counts = accel == Accel::Tcg;
     let options = MachineArgs { accel: Some(accel), ..args.machine.clone() };
-    let mut bench = Bench { args, options, plan, session, linux, samples: Vec::new() };
+    let places = Places::of(&session.images)?;
+    let mut bench = Bench { args, options, plan, session, places, linux, samples: Vec::new() };
     bench.announce();
     let took = bench.run()?;
     bench.report(took)
@@ -51,7 +55,12 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
 
 fn plan_of(args: &BenchArgs, linux: bool) -> Plan {
     let paths = args.machine.path.clone().map_or_else(every, |paths| paths.0);
-    let mut systems: Vec<System> = paths.into_iter().map(System::Oriel).collect();
+    let mut systems: Vec<System> = Vec::new();
+    for path in paths {
+        // Only the window has queues.
+        let queues = if path == Path::Window { args.machine.queue.as_slice() } else { &[Queue::Dual] };
+        systems.extend(queues.iter().map(|queue| System::Oriel(path, *queue)));
+    }
     if linux {
         systems.extend([Offload::Off, Offload::On].map(System::Linux));
     }
@@ -75,6 +84,7 @@ struct Bench<'a> {
     options: MachineArgs,
     plan: Plan,
     session: Session,
+    places: Places,
     linux: Option<Linux>,
     samples: Vec<Samples>,
 }
@@ -110,8 +120,8 @@ impl Bench<'_> {
     }
 
     fn machine(&self, boot: &Boot) -> Result<Machine> {
-        let path = if let System::Oriel(path) = boot.system { path } else { Path::Window };
-        let oriel = self.session.machine_with(&self.options, path, boot.nic)?;
+        let (path, queue) = boot.system.path_and_queue();
+        let oriel = self.session.machine_with(&self.options, path, queue, boot.nic)?;
         let machine = match (boot.system, &self.linux) {
             (System::Linux(offload), Some(linux)) => linux.machine(&oriel, offload),
             _ => oriel,
@@ -135,6 +145,7 @@ impl Bench<'_> {
             })
         };
         let (mut vm, mut ports) = (start()?, Ports::new());
+        self.wake_link();
         let mut failures = 0;
         for cell in self.plan.cells_of(boot).collect::<Vec<_>>() {
             progress.cell(cell);
@@ -148,7 +159,7 @@ impl Bench<'_> {
             match setting.measure(cell) {
                 Ok(measurement) => {
                     progress.measured(&measurement);
-                    self.keep(boot, measurement);
+                    self.keep(boot, measurement)?;
                 }
                 Err(Error::Interrupted) => return Err(Error::Interrupted),
                 Err(error) => {
@@ -162,21 +173,36 @@ impl Bench<'_> {
                     // Dropped before the next starts: both have the same tap.
                     drop(vm);
                     vm = start()?;
+                    self.wake_link();
                 }
             }
         }
         vm.power_off()
     }
 
-    fn keep(&mut self, boot: &Boot, measurement: Measurement) {
+    /// Waits until frames go both ways and the two sides know each other's addresses: QEMU's e1000 takes none in its first second.
+    fn wake_link(&self) {
+        if self.session.link.net == Net::Tap {
+            datagrams::wait_for_reply(self.session.link.guest_address(), PATIENCE);
+        }
+    }
+
+    fn keep(&mut self, boot: &Boot, mut measurement: Measurement) -> Result<()> {
         let (rep, purpose) = (boot.rep, boot.purpose);
+        // Divided at once: the blocks are many.
+        let blocks = !measurement.executed.is_empty();
+        let profile = if blocks { profile::of(&self.places, &measurement)? } else { None };
+        measurement.executed = Vec::new();
         let samples = self.samples_of(boot, measurement.cell);
         if purpose != Purpose::Timed {
+            let split = profile.map(|profile| profile.split.to_json(profile::units(&measurement)));
+            samples.splits.extend(split.map(|split| (rep, split)));
             samples.counted.push((rep, measurement.clone()));
         }
         if purpose != Purpose::Counted {
             samples.timed.push((rep, measurement));
         }
+        Ok(())
     }
 
     fn samples_of(&mut self, boot: &Boot, cell: Cell) -> &mut Samples {
@@ -191,31 +217,50 @@ impl Bench<'_> {
     /// Table, verdicts, files.
     fn report(&self, took: std::time::Duration) -> Result<()> {
         table::print(&self.plan, &self.samples);
+        self.print_queues();
         self.print_plugin_cost();
         self.print_verdicts();
         println!("\n{}, {} boots. ", progress::words(took), self.plan.schedule().len());
         println!("To repeat: cargo xtask {}", std::env::args().skip(1).collect::<Vec<_>>().join(" "));
-        let rows = self.rows()?;
-        if let Some(file) = &self.args.figures.json {
-            report::write_json(file, rows)?;
-        }
+        report::write_results(self.rows()?, self.args.figures.json.as_deref(), &self.args.pages)?;
         let wrong: Vec<String> = self
             .samples
             .iter()
             .filter(|samples| samples.problem().is_some())
-            .map(|s| format!("{} on {} ({})", s.cell, s.system.name(), name_of(&s.nic)))
+            .map(|s| format!("{} on {} ({})", s.cell, s.system.label(), name_of(&s.nic)))
             .collect();
         if wrong.is_empty() { Ok(()) } else { failed(format!("wrong or missing: {}", wrong.join(", "))) }
     }
 
     fn rows(&self) -> Result<Vec<serde_json::Value>> {
-        let origin = output::origin(self.linux.as_ref().map(|linux| linux.version.as_str()));
         let row = |samples: &Samples| {
             let boot = Boot { rep: 0, nic: samples.nic, system: samples.system, purpose: Purpose::Timed };
-            let setup = run::setup_of(&samples.system.name(), &self.machine(&boot)?, &self.args.figures);
-            Ok(output::row(&setup, samples, &self.samples, &origin))
+            let (name, queue) = (samples.system.name(), samples.system.path_and_queue().1);
+            let setup = run::setup_of(&name, queue, &self.machine(&boot)?, &self.args.figures);
+            let mut row = output::row(&setup, samples, &self.samples);
+            if let (System::Linux(_), Some(linux)) = (samples.system, &self.linux) {
+                row["linux"] = serde_json::json!(linux.version);
+            }
+            Ok(row)
         };
         self.samples.iter().map(row).collect()
+    }
+
+    /// The kinds of queue side by side, where there are two.
+    fn print_queues(&self) {
+        for &nic in &self.plan.nics {
+            let mut kinds: Vec<(String, Vec<Measurement>)> = Vec::new();
+            for &queue in &self.args.machine.queue {
+                let system = System::Oriel(Path::Window, queue);
+                let those = self.samples.iter().filter(|s| s.nic == nic && s.system == system);
+                kinds.push((name_of(&queue), those.filter_map(Samples::middle).collect()));
+            }
+            if kinds.len() > 1 {
+                println!("\n{}", name_of(&nic));
+                let kinds: Vec<_> = kinds.iter().map(|(name, all)| (name.as_str(), all.clone())).collect();
+                report::queues::print(&kinds);
+            }
+        }
     }
 
     /// By how much the plugin slows the cells down.
@@ -237,7 +282,7 @@ impl Bench<'_> {
     fn print_verdicts(&self) {
         let figure = |samples: &Samples| {
             let cost = Spread::of(&values(&samples.costs()))?.median;
-            Some(Figure { nic: samples.nic, path: samples.system.name(), cell: samples.cell, cost })
+            Some(Figure { nic: samples.nic, path: samples.system.label(), cell: samples.cell, cost })
         };
         let figures: Vec<Figure> = self.samples.iter().filter_map(figure).collect();
         let verdicts = targets::check(&figures);

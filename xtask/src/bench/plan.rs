@@ -5,7 +5,7 @@
 //! code down; only `--quick` takes both from one.
 
 use crate::cells::Cell;
-use crate::cli::Path;
+use crate::cli::{Path, Queue};
 use crate::linux::Offload;
 use crate::machine::{Nic, name_of};
 use crate::network::Net;
@@ -13,8 +13,8 @@ use crate::network::Net;
 /// What is compared: one bar of each group in the charts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum System {
-    /// Oriel, on a path.
-    Oriel(Path),
+    /// Oriel, on a path and with a kind of queue, which only the window has.
+    Oriel(Path, Queue),
     /// A stock Linux.
     Linux(Offload),
 }
@@ -23,9 +23,25 @@ impl System {
     /// The `path` of its rows.
     pub fn name(self) -> String {
         match self {
-            Self::Oriel(path) => name_of(&path),
+            Self::Oriel(path, _) => name_of(&path),
             Self::Linux(Offload::Off) => "linux".into(),
             Self::Linux(Offload::On) => "linux+offload".into(),
+        }
+    }
+
+    /// Oriel's path and queue; for a Linux guest those of the machine that its own is made from.
+    pub fn path_and_queue(self) -> (Path, Queue) {
+        match self {
+            Self::Oriel(path, queue) => (path, queue),
+            Self::Linux(_) => (Path::Window, Queue::Dual),
+        }
+    }
+
+    /// What tells it from all others in the table.
+    pub fn label(self) -> String {
+        match self {
+            Self::Oriel(_, Queue::Ring) => format!("{} (ring)", self.name()),
+            _ => self.name(),
         }
     }
 
@@ -99,7 +115,10 @@ impl Plan {
                 for &purpose in purposes {
                     let mut systems = self.systems.clone();
                     systems.rotate_left(rep as usize % self.systems.len().max(1));
-                    boots.extend(systems.into_iter().map(|system| Boot { rep, nic, system, purpose }));
+                    let boot = |system| Boot { rep, nic, system, purpose };
+                    boots.extend(
+                        systems.into_iter().map(boot).filter(|boot| self.cells_of(boot).next().is_some()),
+                    );
                 }
             }
         }
@@ -123,7 +142,8 @@ mod tests {
     use super::*;
 
     fn plan() -> Plan {
-        let systems = [Path::Monolithic, Path::Ipc, Path::Window].map(System::Oriel);
+        let systems =
+            [Path::Monolithic, Path::Ipc, Path::Window].map(|path| System::Oriel(path, Queue::Dual));
         Plan {
             nics: vec![Nic::E1000, Nic::Virtio],
             systems: [&systems[..], &[System::Linux(Offload::On)]].concat(),
@@ -164,6 +184,8 @@ mod tests {
         let boots = plan.schedule();
         assert_eq!(plan.cells_of(&boots[0]).count(), 3);
         assert_eq!(plan.cells_of(&boots[3]).collect::<Vec<_>>(), [Cell::Tx(10)], "offload is about streams");
+        let idle = Plan { cells: vec![Cell::Rr1], reps: 1, ..plan.clone() };
+        assert_eq!(idle.schedule().len(), 2 * 2 * 3, "nothing boots for nothing");
         assert_eq!(plan.fit(Net::User), [Cell::PingIn]);
         assert_eq!(plan.cells.len(), 2);
         assert_eq!((plan.seconds_of(&boots[0]), plan.seconds_of(&boots[4])), (3, 2));

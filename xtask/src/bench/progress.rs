@@ -42,7 +42,7 @@ impl Progress {
             self.at,
             words(left),
             boot.rep + 1,
-            boot.system.name(),
+            boot.system.label(),
             name_of(&boot.nic),
             width = of.to_string().len()
         );

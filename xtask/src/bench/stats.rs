@@ -1,5 +1,7 @@
 //! From repetitions to figures: medians, spreads, ratios.
 
+use serde_json::Value;
+
 use crate::bench::plan::System;
 use crate::cells::{Cell, Measurement};
 use crate::machine::Nic;
@@ -50,6 +52,8 @@ pub struct Samples {
     pub timed: Vec<(u32, Measurement)>,
     /// With it.
     pub counted: Vec<(u32, Measurement)>,
+    /// Where the instructions of the counted ones went, per unit, as the JSON has it.
+    pub splits: Vec<(u32, Value)>,
     /// Repetitions that came to no result, and why.
     pub failures: Vec<String>,
 }
@@ -57,7 +61,15 @@ pub struct Samples {
 impl Samples {
     /// Nothing yet.
     pub fn new(nic: Nic, system: System, cell: Cell) -> Self {
-        Self { nic, system, cell, timed: Vec::new(), counted: Vec::new(), failures: Vec::new() }
+        Self {
+            nic,
+            system,
+            cell,
+            timed: Vec::new(),
+            counted: Vec::new(),
+            splits: Vec::new(),
+            failures: Vec::new(),
+        }
     }
 
     /// Rates by repetition.
@@ -79,8 +91,8 @@ impl Samples {
 
     /// The repetition with the median rate, with the instructions of the counted one with the median of those.
     pub fn middle(&self) -> Option<Measurement> {
-        let mut result = median(&self.timed, Measurement::rate)?.clone();
-        if let Some(counted) = self.middle_counted() {
+        let mut result = median(&self.timed, Measurement::rate)?.1.clone();
+        if let Some((_, counted)) = self.middle_counted() {
             // Scaled to the timed one's count, since that is what the report divides by.
             let scale = result.count as f64 / counted.count.max(1) as f64;
             result.instructions = counted.instructions.map(|i| Instructions {
@@ -94,19 +106,25 @@ impl Samples {
 
     /// Instructions per packet of the counted repetition in the middle: the kernel's, the tasks'.
     pub fn cost_per_packet(&self) -> Option<[f64; 2]> {
-        let counted = self.middle_counted()?;
+        let (_, counted) = self.middle_counted()?;
         let frames = Some(report::frames(counted)).filter(|frames| *frames != 0)? as f64;
         counted.instructions.map(|i| [i.kernel as f64 / frames, i.user as f64 / frames])
     }
 
-    fn middle_counted(&self) -> Option<&Measurement> {
+    /// Where the instructions of that repetition went.
+    pub fn split(&self) -> Option<&Value> {
+        let (rep, _) = self.middle_counted()?;
+        self.splits.iter().find(|(of, _)| *of == rep).map(|(_, split)| split)
+    }
+
+    fn middle_counted(&self) -> Option<(u32, &Measurement)> {
         median(&self.counted, |m| m.instructions_per_unit().map_or(0.0, |[kernel, user]| kernel + user))
     }
 }
 
-fn median(all: &[(u32, Measurement)], key: impl Fn(&Measurement) -> f64) -> Option<&Measurement> {
-    let mut sorted: Vec<_> = all.iter().map(|(_, measurement)| measurement).collect();
-    sorted.sort_by(|a, b| key(a).total_cmp(&key(b)));
+fn median(all: &[(u32, Measurement)], key: impl Fn(&Measurement) -> f64) -> Option<(u32, &Measurement)> {
+    let mut sorted: Vec<_> = all.iter().map(|(rep, measurement)| (*rep, measurement)).collect();
+    sorted.sort_by(|(_, a), (_, b)| key(a).total_cmp(&key(b)));
     sorted.get(sorted.len().checked_sub(1)? / 2).copied()
 }
 
@@ -130,7 +148,7 @@ pub fn ratio(these: &[(u32, f64)], those: &[(u32, f64)]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::Path;
+    use crate::cli::{Path, Queue};
 
     fn measurement(count: u64, instructions: Option<u64>) -> Measurement {
         Measurement {
@@ -139,6 +157,7 @@ mod tests {
             seconds: 1.0,
             host_rate: None,
             instructions: instructions.map(|user| Instructions { kernel: user, user }),
+            executed: Vec::new(),
             lost: None,
             calls: None,
             counters: [("frames_in".to_owned(), 10), ("frames_out".to_owned(), 40)].into(),
@@ -151,7 +170,7 @@ mod tests {
         Samples {
             timed: numbered(timed.iter().map(|count| measurement(*count, None)).collect()),
             counted: numbered(counted.iter().map(|i| measurement(50, Some(*i))).collect()),
-            ..Samples::new(Nic::E1000, System::Oriel(Path::Window), Cell::Tx(10))
+            ..Samples::new(Nic::E1000, System::Oriel(Path::Window, Queue::Dual), Cell::Tx(10))
         }
     }
 

@@ -3,13 +3,13 @@
 use crate::bench::plan::{Plan, System};
 use crate::bench::stats::{Samples, Spread, ratio, values};
 use crate::cells::{Cell, Unit};
-use crate::cli::Path;
+use crate::cli::{Path, Queue};
 use crate::machine::{Nic, name_of};
 use crate::report::{self, significant};
 use crate::traffic::datagrams::offered;
 
 /// Ratios are to this one.
-pub const REFERENCE: System = System::Oriel(Path::Monolithic);
+pub const REFERENCE: System = System::Oriel(Path::Monolithic, Queue::Dual);
 
 /// Prints it all.
 pub fn print(plan: &Plan, all: &[Samples]) {
@@ -77,7 +77,7 @@ fn row(samples: &Samples, reference: Option<&Samples>) -> String {
     let per_packet = per_packet.map_or("-".into(), |[kernel, user]| format!("{kernel:.0}+{user:.0}"));
     let Some(middle) = samples.middle() else {
         let why = samples.failures.first().map_or("not run", String::as_str);
-        return format!("{:<14}FAILED: {}", samples.system.name(), why.lines().next().unwrap_or_default());
+        return format!("{:<14}FAILED: {}", samples.system.label(), why.lines().next().unwrap_or_default());
     };
     let p = report::per_packet(&middle);
     // What a system does not count is not there, which is something else than zero.
@@ -87,7 +87,7 @@ fn row(samples: &Samples, reference: Option<&Samples>) -> String {
     };
     format!(
         "{:<14}{:>26} {:>6}  {:>26} {:>6} {per_packet:>11}  {:>6} {:>6} {:>6} {:>6} {:>6} {:>6}  {}",
-        samples.system.name(),
+        samples.system.label(),
         spread(Spread::of(&values(&rates)), significant),
         times(&rates, Samples::rates),
         spread(Spread::of(&values(&costs)), |cost| format!("{cost:.0}")),
@@ -152,6 +152,7 @@ mod tests {
             seconds: 1.0,
             host_rate: None,
             instructions: Some(Instructions { kernel: insns, user: insns }),
+            executed: Vec::new(),
             lost: Some(0.25),
             calls: None,
             counters: [("frames_in".to_owned(), 100), ("syscalls".to_owned(), 50)].into(),
@@ -163,7 +164,8 @@ mod tests {
 
     #[test]
     fn a_row_says_median_range_and_ratio() {
-        let window = samples(System::Oriel(Path::Window), &[2_048_000, 4_096_000, 1_024_000], 1_000_000);
+        let window =
+            samples(System::Oriel(Path::Window, Queue::Dual), &[2_048_000, 4_096_000, 1_024_000], 1_000_000);
         let mono = samples(REFERENCE, &[1_024_000, 2_048_000, 512_000], 1_000_000);
         let row = row(&window, Some(&mono));
         for part in [
@@ -182,7 +184,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_not_zero() {
-        let mut window = samples(System::Oriel(Path::Window), &[2_048_000], 1);
+        let mut window = samples(System::Oriel(Path::Window, Queue::Dual), &[2_048_000], 1);
         assert!(row(&window, None).contains(" -  "), "no ratio");
         window.timed.clear();
         window.failures.push("no `oriel>` within 30 s\nmore".into());

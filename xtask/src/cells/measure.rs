@@ -54,6 +54,7 @@ impl Setting<'_> {
         };
         let problem = self.problem(cell, &said)?;
         let instructions = self.vm.instructions()?.last().copied();
+        let executed = if instructions.is_some() { self.vm.executed()? } else { Vec::new() };
         let lost = said.offered.map(|sent| 1.0 - said.moved.count as f64 / sent.max(1) as f64);
         Ok(Measurement {
             cell,
@@ -61,6 +62,7 @@ impl Setting<'_> {
             seconds: said.moved.seconds,
             host_rate: self.host_rate(cell)?,
             instructions,
+            executed,
             lost,
             calls: said.fields.number("calls"),
             counters: said.fields.counters(),

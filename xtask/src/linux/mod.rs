@@ -65,7 +65,9 @@ impl Linux {
             Offload::Off => " offload=off",
             Offload::On => " offload=on",
         };
-        Machine { kernel: self.kernel.clone(), module: self.initrd.clone(), arguments, ..oriel.clone() }
+        // Which of Linux's lines costs what is not the question.
+        let (kernel, module) = (self.kernel.clone(), self.initrd.clone());
+        Machine { kernel, module, arguments, blocks: false, ..oriel.clone() }
     }
 }
 

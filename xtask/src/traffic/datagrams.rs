@@ -129,6 +129,18 @@ fn put(socket: &UdpSocket, bytes: &[u8]) -> Result<bool> {
     }
 }
 
+/// Pings the guest until it answers, or patience ends: then what comes next will say why.
+pub fn wait_for_reply(to: Ipv4Addr, at_most: Duration) {
+    let deadline = Instant::now() + at_most;
+    let Ok(mut client) = Client::new(to) else { return };
+    for sequence in 0.. {
+        let reply = client.ask(sequence, &[], Duration::from_millis(200));
+        if matches!(reply, Ok(Reply::Right(_))) || Instant::now() > deadline || sys::interrupted() {
+            return;
+        }
+    }
+}
+
 /// Pings the guest, one after the other, for so long.
 pub fn ping(to: Ipv4Addr, time: Duration) -> Result<Moved> {
     let mut client = Client::new(to).context("a raw socket")?;

@@ -128,6 +128,14 @@ pub fn take_window(bytes: usize, frames: &mut Frames) -> Option<Window> {
     Some(unsafe { Window::new(base, phys, bytes) })
 }
 
+/// Takes memory for a device's buffers, zeroed; `None` if there is none. Nothing gives it back.
+pub fn take_buffers(bytes: usize, frames: &mut Frames) -> Option<DmaRegion> {
+    let phys = take(bytes, frames)?;
+    let base = NonNull::new(direct(phys))?;
+    // SAFETY: cut once from frames that are never given back, zeroed in `take`, page-aligned and contiguous.
+    Some(unsafe { DmaRegion::new(base, phys, bytes) })
+}
+
 /// Takes zeroed, contiguous frames for good.
 fn take(bytes: usize, frames: &mut Frames) -> Option<u64> {
     let count = bytes.div_ceil(FRAME_BYTES as usize);
