@@ -28,7 +28,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("fuzz", &["abi", "shmqueue", "mbuf", "netdev-driver", "userlib", "protocol-server"]),
     ("queue-bench", &["shmqueue"]),
     ("insn-counter", &["abi"]),
-    ("xtask", &["abi", "pattern", "insn-counter"]),
+    ("linux-guest", &["abi", "pattern"]),
+    ("xtask", &["abi", "pattern", "insn-counter", "linux-guest"]),
 ];
 
 /// Crates that only these may depend on.

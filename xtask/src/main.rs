@@ -17,6 +17,7 @@ mod elf;
 mod error;
 mod fuzz;
 mod layers;
+mod linux;
 mod loom;
 mod machine;
 mod mutants;

@@ -75,6 +75,23 @@ pub fn open_tap(name: &str) -> io::Result<File> {
     Ok(file)
 }
 
+/// Asks for a larger receive buffer; beyond the system's limit where this process may, else as much as there is.
+pub fn enlarge_receive_buffer(socket: &UdpSocket, bytes: usize) {
+    let bytes = bytes as libc::c_int;
+    for option in [libc::SO_RCVBUF, libc::SO_RCVBUFFORCE] {
+        // SAFETY: the value is an int that lives during the call. A refusal leaves the buffer as it was.
+        unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                option,
+                (&raw const bytes).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            );
+        }
+    }
+}
+
 /// Waits until the file can be read, at most so long. Says whether it can.
 pub fn readable(file: &impl AsFd, at_most: Duration) -> io::Result<bool> {
     let mut poll = libc::pollfd { fd: file.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };

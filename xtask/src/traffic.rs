@@ -1,4 +1,7 @@
-//! The built-in peers: threads that send, receive and answer over the host's own TCP, and check every byte.
+//! The built-in peers: threads that send, receive and answer over the host's own TCP, and check every byte. [`datagrams`] does so
+//! over UDP and ICMP.
+
+pub mod datagrams;
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
