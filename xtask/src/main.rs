@@ -8,6 +8,7 @@ mod bench;
 mod boot;
 mod build;
 mod cells;
+mod chaos;
 mod cli;
 mod console;
 mod cpio;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         Command::Spin(args) => spin::spin(&args),
         Command::Mutants(args) => mutants::mutants(&args),
         Command::QueueBench(args) => queue_bench::queue_bench(&args),
+        Command::Chaos(args) => chaos::chaos(&args),
         Command::QemuTest(args) => qemu_test::qemu_test(&args),
         Command::Setup => setup::ensure(setup::ALL),
     };
