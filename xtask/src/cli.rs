@@ -46,6 +46,8 @@ pub enum Command {
     Mutants(MutantsArgs),
     /// The queues beside those of other crates: times and instructions
     QueueBench(QueueBenchArgs),
+    /// Break things on purpose, and see that the rest goes on
+    Chaos(ChaosArgs),
     /// The tests in QEMU alone
     QemuTest(QemuTestArgs),
     /// Install the tools that are missing
@@ -386,6 +388,23 @@ pub struct QueueBenchArgs {
     /// One short round: for a look, not for a claim
     #[arg(long)]
     pub quick: bool,
+}
+
+/// Options of `chaos`.
+#[derive(Debug, Args)]
+pub struct ChaosArgs {
+    /// Only these parts
+    #[arg(value_name = "PART")]
+    pub only: Vec<String>,
+    /// The short form of each part: all of them in under five minutes
+    #[arg(long)]
+    pub short: bool,
+    /// Of a part, only the cases whose name contains this
+    #[arg(long, value_name = "NAME")]
+    pub case: Option<String>,
+    /// Print the names and end
+    #[arg(long)]
+    pub list: bool,
 }
 
 /// Options of `qemu-test`.

@@ -10,6 +10,7 @@ mod boot;
 mod build;
 mod capture;
 mod cells;
+mod chaos;
 mod cli;
 mod console;
 mod cpio;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         Command::Fuzz(args) => fuzz::fuzz(&args),
         Command::Mutants(args) => mutants::mutants(&args),
         Command::QueueBench(args) => queue_bench::queue_bench(&args),
+        Command::Chaos(args) => chaos::chaos(&args),
         Command::QemuTest(args) => qemu_test::qemu_test(&args),
         Command::Setup => setup::ensure(setup::ALL),
     };

@@ -200,6 +200,11 @@ pub fn join<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
     thread.join().unwrap_or_else(|_| failed("a peer's thread panicked"))
 }
 
+/// As [`join`], for a thread that borrows.
+pub fn join_scoped<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    thread.join().unwrap_or_else(|_| failed("a peer's thread panicked"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
