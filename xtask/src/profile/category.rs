@@ -134,6 +134,8 @@ const TABLE: &[(Category, &[&str])] = &[
         Category::Messages,
         &[
             "microkernel/src/ipc",
+            "microkernel/src/data.rs",
+            "microkernel/src/syscall/net_io.rs",
             "microkernel/src/filter",
             "microkernel/src/names.rs",
             "microkernel/src/port.rs",

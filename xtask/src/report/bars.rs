@@ -20,9 +20,12 @@ const STEP: f64 = 22.0;
 /// How thick a bar is.
 const BAR: f64 = 15.0;
 /// Above each cell's bars.
-const HEADING: f64 = 30.0;
+const HEADING: f64 = 34.0;
 /// Below the last bar: the axis.
 const AXIS: f64 = 40.0;
+
+/// Where the axis has its marks.
+const QUARTERS: [f64; 5] = [0.0, 0.25, 0.5, 0.75, 1.0];
 
 /// The chart of some cells of a device.
 pub fn chart(rows: &Rows, nic: &str, cells: &[&str], title: &str) -> String {
@@ -36,7 +39,7 @@ pub fn chart(rows: &Rows, nic: &str, cells: &[&str], title: &str) -> String {
         px(height),
         escape(&format!("{title}: rates of the paths, the fastest of each cell is 1"))
     );
-    scale.draw_grid(&mut out, top_of_axis);
+    scale.draw_axis(&mut out, top_of_axis);
     let mut y = 0.0;
     for cell in cells {
         let fastest = fastest(rows, nic, cell);
@@ -46,12 +49,13 @@ pub fn chart(rows: &Rows, nic: &str, cells: &[&str], title: &str) -> String {
         let _ = writeln!(
             out,
             "<text class=\"heading\" x=\"0\" y=\"{}\">{}<tspan class=\"soft\" dx=\"8\">{}</tspan><tspan class=\"soft\" dx=\"14\">{}</tspan></text>",
-            px(y + 20.0),
+            px(y + 24.0),
             escape(cell),
             escape(&describe(cell)),
             escape(&one.unwrap_or_default()),
         );
         y += HEADING;
+        scale.draw_grid(&mut out, y, y + paths.len() as f64 * STEP);
         for path in &paths {
             draw_bar(
                 &mut out,
@@ -156,19 +160,34 @@ impl Scale {
         LEFT + (RIGHT - LEFT) * part.min(self.most) / self.most
     }
 
-    fn draw_grid(&self, out: &mut String, bottom: f64) {
-        for quarter in 0..=4 {
-            let part = f64::from(quarter) / 4.0;
-            let x = px(self.at(part));
-            let class = if quarter == 0 { "axis" } else { "grid" };
-            let _ = writeln!(out, "<path class=\"{class}\" d=\"M{x} {}V{}\"/>", px(26.0), px(bottom + 4.0));
-            let _ = writeln!(out, "<text class=\"tick\" x=\"{x}\" y=\"{}\">{part}</text>", px(bottom + 18.0));
+    /// The lines behind a cell's bars.
+    fn draw_grid(&self, out: &mut String, top: f64, bottom: f64) {
+        for quarter in QUARTERS {
+            let class = if quarter == 0.0 { "axis" } else { "grid" };
+            let _ = writeln!(
+                out,
+                "<path class=\"{class}\" d=\"M{} {}V{}\"/>",
+                px(self.at(quarter)),
+                px(top),
+                px(bottom)
+            );
+        }
+    }
+
+    fn draw_axis(&self, out: &mut String, top: f64) {
+        for quarter in QUARTERS {
+            let _ = writeln!(
+                out,
+                "<text class=\"tick\" x=\"{}\" y=\"{}\">{quarter}</text>",
+                px(self.at(quarter)),
+                px(top + 16.0)
+            );
         }
         let _ = writeln!(
             out,
             "<text class=\"tick\" x=\"{}\" y=\"{}\">rate, as a part of the fastest path’s; the line across a bar’s end: least to most of its repetitions</text>",
             px((LEFT + RIGHT) / 2.0),
-            px(bottom + 35.0)
+            px(top + 34.0)
         );
     }
 }

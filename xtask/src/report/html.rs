@@ -46,7 +46,7 @@ fn device(out: &mut String, rows: &Rows, nic: &str) {
         if !part.statement.is_empty() {
             let _ = writeln!(
                 out,
-                "<blockquote><b>Reynolds and Heller, “Performance”:</b> {}</blockquote>",
+                "<blockquote><b>Reynolds and Heller, “Network Performance”:</b> {}</blockquote>",
                 escape(part.statement)
             );
         }

@@ -1,4 +1,4 @@
-//! What Reynolds and Heller measured, as their prose has it (section "Performance"): their graphs' bars carry no numbers.
+//! What Reynolds and Heller measured, as their prose has it (section "Network Performance"): their graphs' bars carry no numbers.
 //!
 //! Their three systems: OSF/1, with the stack in its kernel; the OSF/1 single server over Mach messages; the same server over the
 //! shared window. Theirs ran on a 386 with an Ethernet board that copies by itself, ours under an emulator: what can be compared

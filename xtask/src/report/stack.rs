@@ -12,7 +12,7 @@ const LEFT: f64 = 128.0;
 const RIGHT: f64 = 690.0;
 const STEP: f64 = 26.0;
 const BAR: f64 = 20.0;
-const HEADING: f64 = 30.0;
+const HEADING: f64 = 34.0;
 /// What a letter of a label inside a bar takes.
 const LETTER: f64 = 6.2;
 
@@ -37,7 +37,7 @@ pub fn chart(rows: &Rows, nic: &str, cells: &[&str], title: &str) -> String {
         let _ = writeln!(
             out,
             "<text class=\"heading\" x=\"0\" y=\"{}\">{}<tspan class=\"soft\" dx=\"8\">{}</tspan><tspan class=\"soft\" dx=\"14\">instructions per {}</tspan></text>",
-            px(y + 20.0),
+            px(y + 24.0),
             escape(cell),
             escape(&describe(cell)),
             unit.per(),

@@ -10,7 +10,14 @@ const BASE: &str = "monolithic";
 
 /// Rates with their spreads, instructions, and both as ratios to the path in the kernel.
 pub fn rates(rows: &Rows, nic: &str) -> String {
-    let heads = ["median rate", "least to most", "of monolithic", "instructions", "of monolithic", "frames"];
+    let heads = [
+        "median rate",
+        "least to most",
+        "rate / monolithic",
+        "instructions",
+        "instr. / monolithic",
+        "frames",
+    ];
     table(rows, nic, &heads, |row, cell| {
         let base = rows.find(nic, cell, BASE);
         let rate = row.good_rate();
