@@ -168,7 +168,8 @@ impl Forger {
     }
 }
 
-fn checksum(header: &[u8]) -> u16 {
+/// The checksum of a header (RFC 1071).
+pub fn checksum(header: &[u8]) -> u16 {
     let words = header.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
     let mut sum: u32 = words.sum();
     while sum > 0xffff {
@@ -179,7 +180,12 @@ fn checksum(header: &[u8]) -> u16 {
 
 /// The wrong frames go between those of two honest transfers, which must not notice.
 fn malformed(bed: &Bed, nic: Nic) -> Result<()> {
-    let mut vm = Vm::boot(&bed.machine(nic, Board::Pc)?)?;
+    let vm = Vm::boot(&bed.machine(nic, Board::Pc)?)?;
+    malformed_frames(bed, vm)
+}
+
+/// Wrong frames beside an honest transfer.
+pub fn malformed_frames(bed: &Bed, mut vm: Vm) -> Result<()> {
     let link = bed.session.link.clone();
     vm.console.type_line("ttcp -r -s -l 8192 -p 5001 -M")?;
     vm.console.expect("listening on 5001", SOON)?;
@@ -254,7 +260,12 @@ fn malformed(bed: &Bed, nic: Nic) -> Result<()> {
 }
 
 fn badcalls(bed: &Bed) -> Result<()> {
-    let mut vm = bed.boot()?;
+    let vm = bed.boot()?;
+    bad_calls(bed, vm)
+}
+
+/// Runs `badcalls`, and looks whether everything works still.
+pub fn bad_calls(bed: &Bed, mut vm: Vm) -> Result<()> {
     let output = vm.console.command("badcalls", Duration::from_secs(60))?;
     let Some(line) = output.lines().find(|line| line.starts_with("badcalls:") && line.ends_with("ok")) else {
         return failed(format!("badcalls says: {output}"));

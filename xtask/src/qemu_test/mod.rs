@@ -10,6 +10,7 @@ mod filters;
 mod hostile;
 mod input;
 mod lossy;
+mod message_path;
 mod transfers;
 
 use std::time::{Duration, Instant};
@@ -51,6 +52,7 @@ fn cases() -> Vec<Case> {
         input::CASES,
         applications::CASES,
         filters::CASES,
+        message_path::CASES,
     ]
     .into_iter()
     .flatten()
