@@ -6,6 +6,8 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod expression;
+pub mod frame;
 pub mod options;
 pub mod timer;
 

@@ -135,7 +135,7 @@ impl Wakes {
 
     /// Takes one of them out.
     #[inline]
-    pub fn next(&mut self) -> Option<u16> {
+    pub fn take(&mut self) -> Option<u16> {
         for (at, word) in self.0.iter_mut().enumerate() {
             if *word != 0 {
                 let bit = word.trailing_zeros();
@@ -214,7 +214,7 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn resume_socket_threads(&mut self, m: &mut M, interrupted: bool) {
         let Some(net) = m.net() else { return };
         let mut wakes = net.take_wakes();
-        while let Some(thread) = wakes.next() {
+        while let Some(thread) = wakes.take() {
             self.post(m, thread, abi::thread::WAKE_RESUMED as u32);
             if interrupted {
                 self.preempt_for(thread);

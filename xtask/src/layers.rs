@@ -25,9 +25,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // `abi` for its numbers: `badcalls` makes every system call by hand, and the shell and init speak the name service.
     ("apps", &["userlib", "abi", "pattern", "memfuncs"]),
     ("loom-tests", &["shmqueue", "mbuf"]),
+    ("fuzz", &["abi", "shmqueue", "mbuf", "netdev-driver", "userlib", "protocol-server"]),
     ("queue-bench", &["shmqueue"]),
     ("insn-counter", &["abi"]),
-    ("xtask", &["abi", "pattern", "insn-counter"]),
+    ("linux-guest", &["abi", "pattern"]),
+    ("xtask", &["abi", "pattern", "insn-counter", "linux-guest"]),
 ];
 
 /// Crates that only these may depend on.

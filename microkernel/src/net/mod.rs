@@ -80,13 +80,15 @@ pub fn init(kernel: &mut Kernel<Pc>, machine: &mut Pc, line: &'static [u8]) -> R
         None => Path::default(),
         Some(name) => core::str::from_utf8(name).ok().and_then(Path::from_name).ok_or(InitError::Path)?,
     };
+    // A line that asks for what cannot be is wrong also where there is no device.
+    let config = window::config(line).map_err(InitError::Window)?;
     let Some((function, model)) = board::find_nic() else { return Ok(()) };
     let irq = function.irq();
     // SAFETY: this function runs once, at boot, and nothing else names the static.
     let place = unsafe { NET.get() };
     machine.net = Some(place.insert(match path {
         Path::Window => {
-            Net::Window(window::init(kernel, machine, (function, model), line).map_err(InitError::Window)?)
+            Net::Window(window::init(kernel, machine, (function, model), config).map_err(InitError::Window)?)
         }
         Path::Ipc => Net::Ipc(ipc::init(kernel, machine, (function, model))?),
         Path::Monolithic => Net::Monolithic(
