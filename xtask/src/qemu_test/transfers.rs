@@ -40,7 +40,8 @@ pub const CASES: &[Row] = &[
     ("four-gigabytes", false, four_gigabytes),
 ];
 
-fn measure(vm: &mut Vm, link: &Link, ports: &mut Ports, peer: Peer, cell: Cell) -> Result<()> {
+/// Measures a cell for a second; what was moved must be right.
+pub fn measure(vm: &mut Vm, link: &Link, ports: &mut Ports, peer: Peer, cell: Cell) -> Result<()> {
     let measurement = Setting { vm, link, ports, peer, seconds: 1 }.measure(cell)?;
     match measurement.problem {
         Some(problem) => failed(format!("{cell}: {problem}")),
@@ -75,8 +76,8 @@ fn cells_of(bed: &Bed, machine: &Machine, peer: Peer) -> Result<()> {
 
 /// Eight each way at once, each with an amount of its own, so that no two digests are the same.
 pub fn sixteen_connections(bed: &Bed) -> Result<()> {
-    const EACH_WAY: u16 = 8;
     let mut vm = bed.boot()?;
+    const EACH_WAY: u16 = 8;
     let link = &bed.session.link;
     let amount = |n: u16| 400_000 + u64::from(n) * 12_345;
     for n in 0..EACH_WAY {
