@@ -69,6 +69,8 @@ counters! {
     DropNoWindow "drop_no_window",
     /// Dropped: both sub-queues were locked; the algorithm says that this cannot be.
     DropQueueLocked "drop_queue_locked",
+    /// Dropped: the ring of an IN queue was full, which has room for every mbuf: only a server that lies makes it so.
+    DropQueueFull "drop_queue_full",
     /// Dropped: no packet filter wanted it.
     DropNoFilter "drop_no_filter",
     /// Dropped: there was no room at the port of any packet filter that wanted it.

@@ -14,15 +14,18 @@ use abi::{
     device::{Audit, NetInfo, offload},
     window::{Config, ConfigError, Layout, Queue},
 };
-use mbuf::{InterruptSpace, View};
-use shmqueue::{InProducer, Item, OutConsumer, PeerMisbehaviour};
+use mbuf::InterruptSpace;
+use shmqueue::{
+    Item, PeerMisbehaviour,
+    queue::{Drain, Produce},
+};
 
 use crate::{
     demux::FRAME_BYTES_MAX,
     hal::Window,
     ledger::Ledger,
     nic::{Nic, NicError},
-    window::Mapped,
+    window::{Input, Mapped, Output},
 };
 
 mod receive;
@@ -87,9 +90,9 @@ pub struct Endpoint<'w, N> {
 struct Open<'w> {
     mapped: Mapped<'w>,
     space: InterruptSpace<'w>,
-    input: [InProducer<'w, View<'w>>; 4],
-    out: OutConsumer<'w, View<'w>>,
-    deferred: InProducer<'w, View<'w>>,
+    input: [Input<'w>; 4],
+    out: Output<'w>,
+    deferred: Input<'w>,
     /// Buffers that the receive ring is to have, and below which nothing is lent to the server.
     rx_target: u32,
     rx_low_water: u32,
@@ -170,13 +173,13 @@ impl<'w, N: Nic> Endpoint<'w, N> {
         // At least half of the clusters are for sending and for what the server has in hand.
         let rx_target = self.nic.rx_room().min(self.layout.config.clusters() / 2);
         let view = *mapped.view();
-        let input = Queue::IN.map(|queue| InProducer::new(mapped.queue(queue), view));
+        let queue = |queue| mapped.queue(&self.layout, queue);
         let mut open = Open {
             mapped,
             space: InterruptSpace::new(view),
-            input,
-            out: OutConsumer::new(mapped.queue(Queue::Out), view),
-            deferred: InProducer::new(mapped.queue(Queue::DeferredFree), view),
+            input: Queue::IN.map(|input| queue(input).in_producer(view)),
+            out: queue(Queue::Out).out_consumer(view),
+            deferred: queue(Queue::DeferredFree).in_producer(view),
             rx_target,
             rx_low_water: N::RX_LOW_WATER.min(rx_target / 2),
             run: [PLACEHOLDER; BATCH],
@@ -319,7 +322,7 @@ impl Open<'_> {
     /// What the ends of the queues have counted.
     fn add_stats(&self, counts: &mut Counts) {
         let ends = [&self.input[0], &self.input[1], &self.input[2], &self.input[3], &self.deferred];
-        for stats in ends.map(InProducer::stats).into_iter().chain([self.out.stats()]) {
+        for stats in ends.map(Produce::stats).into_iter().chain([self.out.stats()]) {
             counts.add(Counter::LockFailures, u64::from(stats.lock_failures));
             counts.add(Counter::SubqueueSwitches, u64::from(stats.switches));
         }

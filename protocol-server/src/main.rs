@@ -1,8 +1,8 @@
 //! The protocol server's task: opens the device and runs [`protocol_server::server::Server`] for ever, on the path that the kernel's command
 //! line says ([`abi::path`]). Each path's start and loop are a file below `path`.
 //!
-//! From the kernel's command line: `ip=ADDRESS/PREFIX` or `ip=dhcp` (which is also what is done without it), `gw=ADDRESS`,
-//! `ip6=ADDRESS/PREFIX`. When there is an address the server says so and registers as `net`.
+//! What it takes from the command line beside that is in [`protocol_server::config`]. When there is an address the server says so and
+//! registers as `net`.
 #![no_std]
 #![no_main]
 
@@ -16,16 +16,12 @@ mod path {
 
 use abi::{Error, device::NetInfo, name::NETWORK, path::Path};
 use alloc::string::String;
-use core::fmt::Write;
 use guest::Guest;
 use protocol_server::{
     link::{Link, LinkInfo},
     server::Server,
 };
-use smoltcp::{
-    time::Instant,
-    wire::{EthernetAddress, IpCidr, Ipv4Address, Ipv4Cidr, Ipv6Cidr},
-};
+use smoltcp::time::Instant;
 use userlib::{info, name, println, time};
 
 userlib::entry!(main);
@@ -57,36 +53,7 @@ fn now() -> Instant {
 
 /// Does what the command line says about addresses.
 fn configure<L: Link>(server: &mut Server<L, Guest>) -> Result<(), String> {
-    let wrong = |key: &str, value: &str| alloc::format!("{key}={value} is no address");
-    if let Some(text) = info::option("ip6") {
-        let (address, prefix) = split(text, 64);
-        let prefix = prefix.filter(|&prefix| prefix <= 128);
-        let (Ok(address), Some(prefix)) = (address.parse(), prefix) else { return Err(wrong("ip6", text)) };
-        server.stack.add_ipv6(Ipv6Cidr::new(address, prefix));
-    }
-    match info::option("ip") {
-        None | Some("dhcp") => server.use_dhcp(),
-        Some(text) => {
-            let (address, prefix) = split(text, 24);
-            let prefix = prefix.filter(|&prefix| prefix <= 32);
-            let (Ok(address), Some(prefix)) = (address.parse(), prefix) else {
-                return Err(wrong("ip", text));
-            };
-            let gateway: Option<Ipv4Address> = match info::option("gw") {
-                None => None,
-                Some(text) => Some(text.parse().map_err(|_| wrong("gw", text))?),
-            };
-            server.stack.set_ipv4(Some(Ipv4Cidr::new(address, prefix)), gateway);
-        }
-    }
-    Ok(())
-}
-
-fn split(text: &str, default: u8) -> (&str, Option<u8>) {
-    match text.split_once('/') {
-        Some((address, prefix)) => (address, prefix.parse().ok()),
-        None => (text, Some(default)),
-    }
+    server.configure(info::option).map_err(|error| alloc::format!("{error}"))
 }
 
 /// From a deadline in microseconds to a limit in nanoseconds.
@@ -99,14 +66,6 @@ fn limit_ns(deadline: i64) -> u64 {
 
 /// Says where we are, and registers.
 fn announce<L: Link>(server: &Server<L, Guest>, net: &NetInfo) -> Result<(), Error> {
-    let mut text = String::new();
-    match server.stack.address() {
-        Some(IpCidr::Ipv4(v4)) => write!(text, "{v4}"),
-        Some(IpCidr::Ipv6(v6)) => write!(text, "{v6}"),
-        None => Ok(()),
-    }
-    .unwrap_or_default();
-    let driver = net.driver.get(..net.driver_length as usize).and_then(|name| str::from_utf8(name).ok());
-    println!("net: {text} on {DEVICE} ({} {})", driver.unwrap_or("?"), EthernetAddress(net.mac));
+    println!("{}", server.announcement(DEVICE, net));
     name::register(NETWORK, &server.system.port)
 }

@@ -176,7 +176,7 @@ const DELIVERED: [Counter; 4] =
     [Counter::DeliveredArp, Counter::DeliveredIpv4, Counter::DeliveredIpv6, Counter::DeliveredOther];
 
 /// What becomes of a frame that came in.
-const SETTLED: [Counter; 14] = [
+const SETTLED: &[Counter] = &[
     Counter::DeliveredArp,
     Counter::DeliveredIpv4,
     Counter::DeliveredIpv6,
@@ -189,6 +189,7 @@ const SETTLED: [Counter; 14] = [
     Counter::DropNoBuffer,
     Counter::DropNoWindow,
     Counter::DropQueueLocked,
+    Counter::DropQueueFull,
     Counter::DropNoFilter,
     Counter::DropPortFull,
 ];

@@ -1,7 +1,7 @@
 //! The path by window: the driver's end of the memory that the kernel shares with the protocol server.
 //!
 //! The command line chooses the shape of the window: `pools=` and `clusters=` (of all pools together; each pool has a power
-//! of two of them, and twice as many mbufs).
+//! of two of them, and twice as many mbufs), and what its queues are: `queue=dual` (the default) or `queue=ring`.
 #![expect(unsafe_code, reason = "takes the ledger's static, once")]
 
 use super::WATCHDOG_TICKS;
@@ -11,7 +11,7 @@ use crate::arch::machine::Pc;
 use crate::arch::pci::Function;
 use abi::Error;
 use abi::device::{Audit, NetInfo};
-use abi::window::{Config, ConfigError, POOLS_MAX};
+use abi::window::{Config, ConfigError, POOLS_MAX, QueueKind};
 use core::fmt;
 use microkernel::machine::NetEvent;
 use microkernel::{Kernel, cmdline};
@@ -41,6 +41,8 @@ pub struct WindowNet {
 pub enum InitError {
     /// The command line asks for a window that cannot be.
     Config(ConfigError),
+    /// The command line asks for a kind of queue that there is not.
+    Queue,
     /// There is no memory for its rings and the window.
     NoMemory,
     /// The device does not answer as it should.
@@ -57,6 +59,7 @@ impl fmt::Display for InitError {
             Self::Config(ConfigError::TooLarge) => {
                 write!(f, "boot: clusters= is more than a window can hold")
             }
+            Self::Queue => write!(f, "boot: queue= must be dual or ring"),
             Self::NoMemory => write!(f, "boot: too little memory for the window: give QEMU more with -m"),
             Self::Nic(error) => write!(f, "boot: net0: {error}"),
         }
@@ -71,9 +74,8 @@ pub fn init(
     kernel: &mut Kernel<Pc>,
     machine: &mut Pc,
     (function, model): (Function, Model),
-    line: &[u8],
+    config: Config,
 ) -> Result<WindowNet, InitError> {
-    let config = config(line)?;
     let layout = config.layout().map_err(InitError::Config)?;
     let frames = kernel.frames();
     let hal = PciHal::new(function, machine.clock, &mut machine.space, frames).ok_or(InitError::NoMemory)?;
@@ -85,7 +87,10 @@ pub fn init(
 }
 
 /// The shape of the window that the command line asks for.
-fn config(line: &[u8]) -> Result<Config, InitError> {
+///
+/// # Errors
+/// See [`InitError`].
+pub fn config(line: &[u8]) -> Result<Config, InitError> {
     let number = |key, default| match cmdline::get(line, key) {
         // What is no number is as wrong as one that is too large.
         Some(_) => cmdline::number(line, key).and_then(|n| u32::try_from(n).ok()).unwrap_or(u32::MAX),
@@ -94,7 +99,13 @@ fn config(line: &[u8]) -> Result<Config, InitError> {
     let (pools, clusters) = (number("pools", POOLS), number("clusters", CLUSTERS));
     let share = clusters.checked_div(pools).ok_or(InitError::Config(ConfigError::Pools))?;
     let clusters_per_pool: u32 = share.checked_ilog2().map_or(0, |bits| 1 << bits);
-    Ok(Config { pools, mbufs_per_pool: clusters_per_pool.saturating_mul(2), clusters_per_pool })
+    let queue = match cmdline::get(line, QueueKind::OPTION) {
+        None => QueueKind::default(),
+        Some(name) => {
+            core::str::from_utf8(name).ok().and_then(QueueKind::from_name).ok_or(InitError::Queue)?
+        }
+    };
+    Ok(Config { pools, mbufs_per_pool: clusters_per_pool.saturating_mul(2), clusters_per_pool, queue })
 }
 
 impl WindowNet {
