@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::markup::{escape, number, number_or_dash, ratio_or_dash};
-use super::rows::{EVENTS, Row, Rows, Spread, ratio};
+use super::rows::{EVENTS, Row, Rows, Spread, Unit, ratio};
 
 /// What ratios are to.
 const BASE: &str = "monolithic";
@@ -17,7 +17,6 @@ pub fn rates(rows: &Rows, nic: &str) -> String {
         "instructions",
         "least to most",
         "instr. / monolithic",
-        "frames",
     ];
     let losses = rows.rows.iter().any(|row| row.nic == nic && row.lost.is_some());
     heads.extend(losses.then_some("lost"));
@@ -30,7 +29,7 @@ pub fn rates(rows: &Rows, nic: &str) -> String {
         let base = rows.find(nic, cell, BASE);
         let rate = row.good_rate();
         let base_rate = base.and_then(Row::good_rate).map(|rate| rate.median);
-        let per = row.unit.per();
+        let per = if row.unit == Unit::Bytes { "KiB" } else { "trans." };
         let mut figures = vec![
             rate.map_or("–".into(), |rate| format!("{} {}", number(rate.median), row.unit.rate())),
             spread(rate),
@@ -38,7 +37,6 @@ pub fn rates(rows: &Rows, nic: &str) -> String {
             row.instructions.map_or("–".into(), |count| format!("{}/{per}", number(count))),
             spread(row.costs),
             ratio_or_dash(ratio(row.instructions, base.and_then(Row::good_instructions))),
-            row.frames.map_or("–".into(), |count| format!("{}/{per}", number(count))),
         ];
         if losses {
             figures.push(row.lost.map_or("–".into(), |part| format!("{:.1} %", 100.0 * part)));
@@ -49,9 +47,10 @@ pub fn rates(rows: &Rows, nic: &str) -> String {
 
 /// Copies, traps and the like, per KiB or per transaction.
 pub fn events(rows: &Rows, nic: &str) -> String {
-    let heads = EVENTS.map(|(_, words)| words);
-    let table =
-        table(rows, nic, &heads, |row, _| row.events.iter().map(|count| number_or_dash(*count)).collect());
+    let heads: Vec<&str> = ["frames"].into_iter().chain(EVENTS.map(|(_, words)| words)).collect();
+    let table = table(rows, nic, &heads, |row, _| {
+        [row.frames].iter().chain(&row.events).map(|count| number_or_dash(*count)).collect()
+    });
     format!("<p class=\"soft\">Per KiB; per transaction where requests are answered.</p>\n{table}")
 }
 
@@ -102,7 +101,7 @@ mod tests {
         // rr1 has no monolithic row.
         assert!(
             table.contains(
-                "<td>3000 /s</td><td>3000 … 3000 (1×)</td><td>–</td><td>9100/transaction</td><td>–</td><td>–</td>"
+                "<td>3000 /s</td><td>3000 … 3000 (1×)</td><td>–</td><td>9100/trans.</td><td>–</td><td>–</td>"
             ),
             "{table}"
         );
@@ -113,6 +112,6 @@ mod tests {
     #[test]
     fn events_are_per_unit_or_a_dash() {
         let table = events(&Rows::of(&example()).unwrap(), "e1000");
-        assert!(table.contains("<td>2.00</td><td>2048</td><td>0.50</td><td>–</td>"), "{table}");
+        assert!(table.contains("<td>1.00</td><td>2.00</td><td>2048</td><td>0.50</td><td>–</td>"), "{table}");
     }
 }
