@@ -332,16 +332,19 @@ impl<M: Machine> Kernel<M> {
     pub fn net_event(&mut self, m: &mut M, event: NetEvent) {
         if let Some(misbehaviour) = event.violation {
             self.close_for_violation(m, misbehaviour);
-        } else if event.resume
-            && let Some(thread) = self.device.thread
-        {
-            self.post(m, thread, abi::thread::WAKE_RESUMED as u32);
-            self.preempt_for(thread);
+        } else if event.resume {
+            match self.device.thread {
+                Some(thread) => {
+                    self.post(m, thread, abi::thread::WAKE_RESUMED as u32);
+                    self.preempt_for(thread);
+                }
+                None => self.resume_socket_threads(m, true),
+            }
         }
     }
 
     /// An interrupt made a thread ready: it runs at once if its priority is higher.
-    fn preempt_for(&mut self, thread: u16) {
+    pub(crate) fn preempt_for(&mut self, thread: u16) {
         if let Some(running) = self.current {
             let higher =
                 self.threads[usize::from(thread)].priority > self.threads[usize::from(running)].priority;

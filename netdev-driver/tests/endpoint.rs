@@ -13,7 +13,7 @@ use fake::{
 use mbuf::Flags;
 use shmqueue::queue::{Consume, Produce};
 
-for_both! {
+for_all! {
     frames_go_both_ways;
     a_burst_costs_few_register_accesses;
     a_server_that_sleeps_is_resumed_once_and_one_that_does_not_is_not;

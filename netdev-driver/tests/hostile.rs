@@ -21,7 +21,7 @@ use shmqueue::{
     queue::{Consume, Produce},
 };
 
-for_both! {
+for_all! {
     without_buffers_frames_are_dropped_and_all_goes_on;
     floods_of_bad_frames_cost_counters;
     a_device_that_stands_still_is_reset;

@@ -257,7 +257,8 @@ impl<L: Link, S: System> Server<L, S> {
         self.stack.link.clear_idle();
     }
 
-    fn publish_counters(&mut self) {
+    /// Makes the counters readable in the status page.
+    pub fn publish_counters(&mut self) {
         let open = self.sockets.iter().flatten().filter(|socket| socket.owner != 0).count();
         self.counters.set(ServerCounter::Sockets, open as u64);
         self.counters.set(ServerCounter::NoBuffer, self.stack.link.no_buffer());

@@ -1,6 +1,7 @@
 //! `cargo xtask`: every command that a person types to build, boot, test and measure Oriel.
 //!
-//! `cli` says what can be asked for; each command is a module (`run`, `boot`, `bench`, `profile`, `report`, `test`, `loom`, `spin`, `mutants`, `queue_bench`, `qemu_test`, `setup`).
+//! `cli` says what can be asked for; each command is a module (`run`, `boot`, `bench`, `profile`, `report`, `test`, `loom`, `spin`, `fuzz`, `mutants`,
+//! `queue_bench`, `qemu_test`, `setup`).
 //! Below them: `session` prepares (tools, images, namespace, link), `machine` writes every QEMU command line, `vm` is one that
 //! runs, `console` talks to it, `cells` measures one transfer against `traffic` (built in) or `peers` (other people's).
 
@@ -9,12 +10,15 @@ mod boot;
 mod build;
 mod capture;
 mod cells;
+mod chaos;
 mod cli;
 mod console;
 mod cpio;
 mod elf;
 mod error;
+mod fuzz;
 mod layers;
+mod linux;
 mod loom;
 mod machine;
 mod mutants;
@@ -52,8 +56,10 @@ fn main() -> ExitCode {
         Command::Loom(args) => loom::loom(args.long),
         Command::Inject => loom::inject(),
         Command::Spin(args) => spin::spin(&args),
+        Command::Fuzz(args) => fuzz::fuzz(&args),
         Command::Mutants(args) => mutants::mutants(&args),
         Command::QueueBench(args) => queue_bench::queue_bench(&args),
+        Command::Chaos(args) => chaos::chaos(&args),
         Command::QemuTest(args) => qemu_test::qemu_test(&args),
         Command::Setup => setup::ensure(setup::ALL),
     };

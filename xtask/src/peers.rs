@@ -29,6 +29,15 @@ pub enum Peer {
     Nuttcp,
     /// iperf 2
     Iperf,
+    /// Threads of this program, and a Linux guest beside Oriel (only `bench` knows this one)
+    Linux,
+}
+
+impl Peer {
+    /// Whether the other end is this program.
+    pub fn is_builtin(self) -> bool {
+        matches!(self, Self::Builtin | Self::Linux)
+    }
 }
 
 /// nuttcp's control port for receivers.

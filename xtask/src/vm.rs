@@ -31,6 +31,7 @@ pub struct Vm {
     qemu: Child,
     complaints: Option<ChildStderr>,
     counts: Option<PathBuf>,
+    blocks: Option<PathBuf>,
     regions_seen: usize,
     /// The serial line.
     pub console: Console,
@@ -47,7 +48,8 @@ impl Vm {
         };
         let complaints = qemu.stderr.take();
         let counts = machine.plugin.as_ref().map(|(_, out)| out.clone());
-        Ok(Self { qemu, complaints, counts, regions_seen: 0, console: Console::new(input, output) })
+        let blocks = counts.as_deref().filter(|_| machine.blocks).map(machine::blocks_file);
+        Ok(Self { qemu, complaints, counts, blocks, regions_seen: 0, console: Console::new(input, output) })
     }
 
     /// Starts the machine and waits for the shell.
@@ -92,8 +94,8 @@ impl Vm {
 
     /// The blocks that ran in the last marked region.
     pub fn executed(&self) -> Result<Vec<Block>> {
-        let Some(path) = self.counts.as_deref().map(machine::blocks_file) else { return Ok(Vec::new()) };
-        let file = fs::read(&path).context(path.display())?;
+        let Some(path) = &self.blocks else { return Ok(Vec::new()) };
+        let file = fs::read(path).context(path.display())?;
         match blocks::last_region(&file) {
             Ok(region) => Ok(region.blocks),
             Err(layout::BadFile::NotWritten) => failed("the counter's file of blocks is not right"),

@@ -12,6 +12,7 @@ use abi::{
     Error, exit,
     message::NOTIFY_DEAD_NAME,
     name::{LOOK_UP, POWER_OFF, REGISTER, REPLY},
+    path::Path,
     syscall::NAME_MAX,
     thread::{PRIORITY_APPLICATION, PRIORITY_SERVER},
 };
@@ -41,6 +42,10 @@ fn main(_: Args) -> Result<(), Failed> {
     let mut shell = None;
     for (program, priority) in [("protocol-server", PRIORITY_SERVER), ("sh", PRIORITY_SHELL)] {
         if program == "sh" && info::option("shell") == Some("0") {
+            continue;
+        }
+        // There the stack is in the kernel.
+        if program == "protocol-server" && info::option(Path::OPTION) == Some(Path::Monolithic.name()) {
             continue;
         }
         match Task::spawn(program, "", priority, bootstrap.name()) {

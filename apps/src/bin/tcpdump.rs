@@ -14,6 +14,7 @@ use alloc::{vec, vec::Vec};
 use core::{fmt, net::SocketAddr, time::Duration};
 
 use abi::{
+    counters::Counter,
     filter::{Builder, PRIORITY_MAX},
     message::NET_FRAME,
 };
@@ -44,8 +45,6 @@ const MORE: &str = "\
     -w HOST:PORT sends a capture file there instead of printing";
 
 const DEVICE: &str = "net0";
-/// The counter of what did not fit into a filter's port.
-const LOST: &str = "drop_port_full";
 /// How long the other end may take for a piece of the file.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// A piece of the file is sent when it is so long, or when no frame is there.
@@ -132,14 +131,17 @@ impl Plan {
         let words = program.words().unwrap_or(&[]);
         device.set_filter(&port, PRIORITY_MAX as u8, true, words).during("filter")?;
         println!("tcpdump: listening on {DEVICE}");
-        let before = apps::counters()?;
+        // The kernel's alone: to print, no server need be there.
+        let before = Snapshot::take(None).during("counters")?;
         let room = device.info().during("device")?.frame_bytes_max as usize;
         let seen = self.watch(&port, room, file.as_mut())?;
         device.clear_filter(&port).during("filter")?;
         if let Some(file) = file {
             file.end()?;
         }
-        let lost = lost(&before, &apps::counters()?);
+        // Of all ports with filters: the kernel does not say of which.
+        let gain = Snapshot::take(None).during("counters")?.since(&before);
+        let lost = gain.kernel(Counter::NetMessagesShed);
         println!("tcpdump: {seen} frames, {lost} lost because a port was full");
         Ok(())
     }
@@ -192,11 +194,6 @@ fn connect(to: SocketAddr) -> Result<TcpStream, Error> {
     let mut stream = TcpStream::connect_timeout(to, PATIENCE)?;
     stream.set_write_timeout(Some(PATIENCE));
     Ok(stream)
-}
-
-/// How many frames all filters' ports together had no room for.
-fn lost(before: &Snapshot, after: &Snapshot) -> u64 {
-    after.since(before).iter().find(|(name, _)| *name == LOST).map_or(0, |(_, count)| count)
 }
 
 /// A capture file on its way.

@@ -41,6 +41,8 @@ pub(crate) struct FakeNet {
     pub open: bool,
     pub starts: u32,
     pub event: NetEvent,
+    /// The stack in the kernel, where a test has one.
+    pub stack: Option<super::sockets::FakeStack>,
     pub path: Path,
     /// What was to be sent, by its pieces.
     pub written: Vec<Written>,

@@ -9,4 +9,5 @@ mod lifetimes;
 mod net_io;
 mod random;
 mod scheduling;
+mod sockets;
 mod syscalls;

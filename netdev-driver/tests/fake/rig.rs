@@ -57,9 +57,22 @@ macro_rules! wire {
 wire!(E1000Model, E1000);
 wire!(VirtioModel, VirtioNet);
 
-/// Each test runs for both devices, and on windows with both kinds of queue.
+/// Each test runs for both devices.
 #[macro_export]
 macro_rules! for_both {
+    ($($(#[$meta:meta])* $name:ident;)+) => {$(
+        mod $name {
+            $(#[$meta])* #[test]
+            fn e1000() { super::on::$name::<$crate::fake::e1000::E1000Model>(); }
+            $(#[$meta])* #[test]
+            fn virtio() { super::on::$name::<$crate::fake::virtio::VirtioModel>(); }
+        }
+    )+};
+}
+
+/// Each test runs for both devices, on windows with both kinds of queue.
+#[macro_export]
+macro_rules! for_all {
     ($($(#[$meta:meta])* $name:ident;)+) => {$(
         mod $name {
             use abi::window::QueueKind::{Dual, Ring};

@@ -168,11 +168,13 @@ impl<L: Link, S: System> Server<L, S> {
                 let memory = self.system.shared_memory(Page::bytes(0, tcp::TX_RING as usize))?;
                 let page = SocketPage::for_stream(memory, tcp::RX_RING, tcp::TX_RING)?;
                 let ring = self.system.exclusive_memory(tcp::RX_RING as usize)?;
+                self.system.room_for(tcp::TX_BUFFER)?;
                 let (mut set, connection) = tcp::new_connection(ring);
                 let ring = if self.keeps_ends { None } else { set.take_ring_right(connection.handle()) };
                 (page, set, Protocol::Tcp(connection), ring)
             }
             Kind::Udp | Kind::Echo => {
+                self.system.room_for(datagram::BUFFERS)?;
                 let both = datagram::RING as usize;
                 let memory = self.system.shared_memory(Page::bytes(both, both))?;
                 let page = SocketPage::for_records(memory, datagram::RING)?;

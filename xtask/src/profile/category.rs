@@ -100,7 +100,16 @@ const TABLE: &[(Category, &[&str])] = &[
             "userlib/src/device.rs",
         ],
     ),
-    (Category::Queue, &["shmqueue/", "mbuf/", "protocol-server/src/link/window", "abi/src/window.rs"]),
+    (
+        Category::Queue,
+        &[
+            "shmqueue/",
+            "mbuf/",
+            "protocol-server/src/link/window",
+            "protocol-server/src/path/window",
+            "abi/src/window.rs",
+        ],
+    ),
     (
         Category::Entry,
         &[

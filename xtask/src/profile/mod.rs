@@ -13,7 +13,7 @@ use serde_json::json;
 pub use self::places::Places;
 pub use self::split::{Profile, Share};
 
-use crate::cells::{Cell, Measurement, Ports, Setting};
+use crate::cells::{Cell, Measurement, Ports, Setting, Unit};
 use crate::cli::{FigureArgs, MachineArgs, ProfileArgs};
 use crate::error::{Error, Result, failed};
 use crate::machine::{Accel, name_of};
@@ -36,7 +36,8 @@ pub fn profile(args: &ProfileArgs) -> Result<()> {
     let machine = session.counted(&machine);
     let places = Places::of(&session.images)?;
     let figures = FigureArgs::builtin(args.seconds, args.json.clone());
-    let setup = run::setup_of(&args.machine, args.machine.queue[0], &machine, &figures);
+    let path = name_of(&args.machine.one_path()?);
+    let setup = run::setup_of(&path, args.machine.one_queue()?, &machine, &figures);
     let (mut ports, mut rows, mut wrong) = (Ports::new(), Vec::new(), Vec::new());
     let mut vm = Vm::boot(&machine)?;
     for cell in &args.cells {
@@ -87,12 +88,14 @@ pub fn of(places: &Places, measurement: &Measurement) -> Result<Option<Profile>>
 
 /// KiB that a measurement moved, or its transactions: what figures are divided by.
 pub fn units(measurement: &Measurement) -> f64 {
-    let unit = if measurement.cell == Cell::Rr1 { 1.0 } else { 1024.0 };
-    measurement.count.max(1) as f64 / unit
+    measurement.cell.unit().of(measurement.count)
 }
 
 fn unit_name(cell: Cell) -> &'static str {
-    if cell == Cell::Rr1 { "transaction" } else { "KiB" }
+    match cell.unit() {
+        Unit::Kib => "KiB",
+        unit => unit.name(),
+    }
 }
 
 fn print_split(measurement: &Measurement, profile: &Profile) {

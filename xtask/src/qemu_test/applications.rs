@@ -1,9 +1,14 @@
 //! The applications that speak to servers which other people wrote: file transfer with vsftpd, dots on Xvfb's screen.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
+use abi::path::Path;
 use pattern::Digest;
 
 use super::{Bed, Row, SOON};
 use crate::error::{Result, failed};
+use crate::machine::{Board, Nic};
 use crate::peers::ftp::{FtpServer, PASSWORD, USER};
 use crate::peers::x11::XServer;
 use crate::results::Fields;
@@ -11,11 +16,21 @@ use crate::vm::Vm;
 
 /// This group's tests.
 pub const CASES: &[Row] = &[
-    ("ftp-both-ways", false, ftp_both_ways),
+    ("ftp-by-window", false, |bed| ftp_both_ways(bed, Path::Window)),
+    ("ftp-by-message", false, |bed| ftp_both_ways(bed, Path::Ipc)),
     ("ftp-refusals", false, ftp_refusals),
-    ("dots-on-the-screen", false, dots_on_the_screen),
+    ("dots-by-window", false, |bed| dots_on_the_screen(bed, Path::Window)),
+    ("dots-by-message", false, |bed| dots_on_the_screen(bed, Path::Ipc)),
     ("no-x-server", true, no_x_server),
 ];
+
+/// The most common machine with this way to the network, up.
+pub fn boot(bed: &Bed, path: Path) -> Result<Vm> {
+    let mut machine = bed.machine(Nic::E1000, Board::Pc)?;
+    let other = format!("{}={}", Path::OPTION, path.name());
+    machine.arguments = machine.arguments.replace("path=window", &other);
+    Vm::boot(&machine)
+}
 
 /// Runs a guest's command that must fail, saying this.
 fn expect_complaint(vm: &mut Vm, line: &str, complaint: &str) -> Result<()> {
@@ -27,10 +42,10 @@ fn expect_complaint(vm: &mut Vm, line: &str, complaint: &str) -> Result<()> {
 }
 
 /// Sizes around nothing and a read, and one that takes a while; both kinds of passive connections; small reads and writes.
-fn ftp_both_ways(bed: &Bed) -> Result<()> {
+fn ftp_both_ways(bed: &Bed, path: Path) -> Result<()> {
     let server = FtpServer::start(&bed.session.link, bed.session.folder.path())?;
     let to = server.arguments();
-    let mut vm = bed.boot()?;
+    let mut vm = boot(bed, path)?;
     for (bytes, options) in [(0, ""), (1, "-P"), (8192, ""), (100_001, "-P -l 10"), (20_000_000, "-l 65536")]
     {
         let file = server.offer("down", bytes)?;
@@ -86,11 +101,11 @@ fn ftp_refusals(bed: &Bed) -> Result<()> {
 }
 
 /// Every dot is a pixel of its colour on the server's screen, neither more nor less.
-fn dots_on_the_screen(bed: &Bed) -> Result<()> {
+fn dots_on_the_screen(bed: &Bed, path: Path) -> Result<()> {
     const ORANGE: [u8; 3] = [0xff, 0xaa, 0];
     let server = XServer::start(&bed.session.link, bed.session.folder.path())?;
     let display = server.guest_display();
-    let mut vm = bed.boot()?;
+    let mut vm = boot(bed, path)?;
     if server.screenshot()?.count(ORANGE) != 0 {
         return failed("the screen is not empty at the start");
     }
@@ -115,9 +130,12 @@ fn dots_on_the_screen(bed: &Bed) -> Result<()> {
     }
     // Without -k the window goes with the program, and what it covered has to be drawn anew.
     vm.console.command(&format!("xdots -n 5000 -g 1024x768 {display}"), SOON)?;
-    let left = server.screenshot()?.count(ORANGE);
-    if left != 0 {
-        return failed(format!("{left} dots are left on the screen"));
+    let deadline = Instant::now() + SOON;
+    while server.screenshot()?.count(ORANGE) != 0 {
+        if Instant::now() > deadline {
+            return failed("dots are left on the screen");
+        }
+        thread::sleep(Duration::from_millis(50));
     }
     bed.finish(vm)
 }

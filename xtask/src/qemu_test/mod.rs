@@ -6,6 +6,7 @@
 
 mod applications;
 mod boots;
+mod filters;
 mod hostile;
 mod input;
 mod lossy;
@@ -42,11 +43,19 @@ pub const SOON: Duration = Duration::from_secs(30);
 const TOOLS: &[Tool] = &[setup::NUTTCP, setup::IPERF, setup::TC, setup::VSFTPD, setup::XVFB];
 
 fn cases() -> Vec<Case> {
-    [transfers::CASES, lossy::CASES, hostile::CASES, boots::CASES, input::CASES, applications::CASES]
-        .into_iter()
-        .flatten()
-        .map(|(name, tap, run)| Case { name, tap: *tap, run: *run })
-        .collect()
+    [
+        transfers::CASES,
+        lossy::CASES,
+        hostile::CASES,
+        boots::CASES,
+        input::CASES,
+        applications::CASES,
+        filters::CASES,
+    ]
+    .into_iter()
+    .flatten()
+    .map(|(name, tap, run)| Case { name, tap: *tap, run: *run })
+    .collect()
 }
 
 /// A row of a group's table.
