@@ -173,7 +173,7 @@ fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
 
 /// Letters first, then numbers by their value: tx10 before tx1024.
 fn order(cell: &str) -> (usize, String, u64) {
-    const GROUPS: [&str; 8] = ["tx", "rx", "rr", "udp-tx", "udp-rx", "ping", "ftp", "dots"];
+    const GROUPS: [&str; 8] = ["tx", "rx", "ftp", "dots", "rr", "udp-tx", "udp-rx", "ping"];
     let letters = cell.trim_end_matches(|c: char| c.is_ascii_digit());
     let group = GROUPS.iter().position(|group| letters.starts_with(group)).unwrap_or(GROUPS.len());
     (group, letters.to_owned(), cell[letters.len()..].parse().unwrap_or(0))
