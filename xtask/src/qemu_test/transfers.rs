@@ -273,7 +273,7 @@ fn instructions(bed: &Bed) -> Result<()> {
             let percent = 100 * profile.split.of(part) / profile.split.total();
             let right = match part {
                 Category::Stack | Category::Copying => percent >= 5,
-                Category::Other => percent <= 3,
+                Category::Other | Category::Memory => percent <= 2,
                 _ => profile.split.of(part) > 0,
             };
             if !right {
