@@ -154,7 +154,9 @@ pub fn server_page(data: &[u8]) {
                 }
                 Err(error) => assert!(error == Error::PeerMisbehaviour && !peer.was_honest()),
             },
-            5 => { let _ = peer.run(2, || page.wants(len as u32)); }
+            5 => {
+                let _ = peer.run(2, || page.wants(len as u32));
+            }
             6 | 7 => {
                 let written = peer.run(4, || page.write_record(Endpoint::default(), &bytes[..len]));
                 assert!(written != Ok(true) || len < ring as usize);

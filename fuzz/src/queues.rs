@@ -90,7 +90,9 @@ pub fn in_queue(data: &[u8]) {
                     refused(&peer, &mut on_queue, items.len(), error);
                 }
             }
-            2 => { let _ = peer.run(1, || producer.consumer_idle()); }
+            2 => {
+                let _ = peer.run(1, || producer.consumer_idle());
+            }
             3 | 4 => {
                 let limit = 1 + u32::from(operation >> 3);
                 let (mut got, bound) = (Vec::new(), (limit + 1) * (LOCK + 8));
@@ -127,7 +129,9 @@ pub fn out_queue(data: &[u8]) {
                     assert_ne!(error, EnqueueError::Locked, "the server waits for the lock");
                 }
             }
-            2 => { let _ = peer.run(1, || producer.consumer_idle()); }
+            2 => {
+                let _ = peer.run(1, || producer.consumer_idle());
+            }
             3..=5 => {
                 let (budget, stop) = (u32::from(operation >> 3), peer.below(64) as usize);
                 let (mut got, bound) = (Vec::new(), 4 + (budget + 2) * 2 * (LOCK + 10));
