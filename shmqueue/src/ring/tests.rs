@@ -63,7 +63,7 @@ fn an_index_that_cannot_be_is_the_peers_fault() {
 #[test]
 fn two_threads_pass_a_long_stream() {
     let ring = Ring::<8>::new();
-    const N: u32 = 200_000;
+    const N: u32 = if cfg!(miri) { 300 } else { 200_000 };
     thread::scope(|scope| {
         let shared = &ring;
         scope.spawn(move || {
