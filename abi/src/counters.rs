@@ -33,19 +33,25 @@ counters! {
     NetInterrupts "net_interrupts",
     /// Messages sent.
     Messages "messages",
+    /// Copies of data by the kernel: into messages and out of them, frames to the device and from it.
+    Copies "copies",
+    /// Bytes of them.
+    CopiedBytes "copied_bytes",
+    /// Pages that left an address space with a message.
+    PagesMoved "pages_moved",
     /// `thread_resume` by a task that woke somebody.
     ResumesByTask "task_resumes",
     /// Frames that the device took off the wire.
     FramesIn "frames_in",
     /// Bytes of them.
     BytesIn "bytes_in",
-    /// Frames put on the ARP queue.
+    /// Frames put on the ARP queue, or without a window, ARP frames handed on.
     DeliveredArp "delivered_arp",
-    /// Frames put on the IPv4 queue.
+    /// Frames put on the IPv4 queue, or without a window, IPv4 frames handed on.
     DeliveredIpv4 "delivered_ipv4",
-    /// Frames put on the IPv6 queue.
+    /// Frames put on the IPv6 queue, or without a window, IPv6 frames handed on.
     DeliveredIpv6 "delivered_ipv6",
-    /// Frames put on the queue for the rest.
+    /// Frames put on the queue for the rest, or without a window, such frames handed on.
     DeliveredOther "delivered_other",
     /// Dropped: shorter than an Ethernet header, or than 60 bytes where the device says so.
     DropRunt "drop_runt",
@@ -63,6 +69,16 @@ counters! {
     DropNoWindow "drop_no_window",
     /// Dropped: both sub-queues were locked; the algorithm says that this cannot be.
     DropQueueLocked "drop_queue_locked",
+    /// Dropped: the ring of an IN queue was full, which has room for every mbuf: only a server that lies makes it so.
+    DropQueueFull "drop_queue_full",
+    /// Dropped: no packet filter wanted it.
+    DropNoFilter "drop_no_filter",
+    /// Dropped: there was no room at the port of any packet filter that wanted it.
+    DropPortFull "drop_port_full",
+    /// Messages with frames for ports that have packet filters.
+    NetMessages "net_messages",
+    /// Such messages that found no room. The frame may have come to other ports.
+    NetMessagesShed "net_messages_shed",
     /// Frames handed to the device.
     FramesOut "frames_out",
     /// Bytes of them.

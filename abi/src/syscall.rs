@@ -74,6 +74,11 @@ codes! {
         /// `(port or set, &mut message, limit)`: receives one. If the names
         /// for its rights find no place, it stays queued.
         MessageReceive = 41,
+        /// `(&message, port or set, &mut message, limit) -> 0, or the error of the receive`: sends one and receives another in one trap, as
+        /// Mach's `mach_msg` does: a request and its reply, or a reply and the next request. The status is that of the send, which does not
+        /// wait for room ([`crate::Error::QueueFull`]); if it is not 0 nothing was sent, and nothing received. The value is that of the
+        /// receive, which the limit is for: 0 or an [`crate::Error`]. The two messages may be the same memory.
+        MessageCall = 42,
 
         /// `(length, prot) -> address`: maps zeroed memory of its own. Executable memory comes from programs alone: asking for it here or in
         /// [`Syscall::VmMap`] is [`crate::Error::Denied`].
@@ -121,10 +126,10 @@ codes! {
         /// what would be sent to the protocol server (its `destination` and `reply` are not looked at), and afterwards the reply.
         SocketRequest = 96,
         /// `(socket, buffer, length, &socket::Record or 0) -> bytes`: on the monolithic path, puts bytes into a stream, as many as there is room
-        /// for, or with a record the one datagram. 0: no room now.
+        /// for, or with a record the one datagram. 0: no room now. A stream's write of nothing makes the stack look at the socket's page.
         SocketWrite = 97,
         /// `(socket, buffer, length, &mut socket::Record or 0) -> bytes`: on the monolithic path, takes bytes of a stream, or with a record the
-        /// next datagram, of which what does not fit is lost. 0: nothing there now.
+        /// next datagram, of which what does not fit is lost. 0: nothing there now, or an empty datagram, where the record has a peer.
         SocketRead = 98,
     }
 }

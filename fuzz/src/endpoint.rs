@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 
-use abi::window::Config;
+use abi::window::{Config, QueueKind};
 use netdev_driver::Outcome;
 use shmqueue::sync::{AtomicU32, Ordering::Relaxed};
 
@@ -22,7 +22,8 @@ use crate::{
     peer::Peer,
 };
 
-const CONFIG: Config = Config { pools: 2, mbufs_per_pool: 128, clusters_per_pool: 64 };
+const CONFIG: Config =
+    Config { pools: 2, mbufs_per_pool: 128, clusters_per_pool: 64, queue: QueueKind::Dual };
 /// More accesses to the window than one interrupt can need: a budget of 512 frames each way, at most 17 mbufs in each.
 const BOUND: u32 = 1_000_000;
 
@@ -203,7 +204,7 @@ impl<W: Wire> World<'_, '_, W> {
             }
         }
         // As the first of the first sub-queue, or behind whatever is there, wherever the kernel looks.
-        let queue = abi::window::Queue::Out.offset();
+        let queue = self.rig.layout.queue_at(abi::window::Queue::Out);
         for sub in 0..2 {
             self.word(queue + 256 * sub + 192).store(mbuf(first), Relaxed);
         }

@@ -51,17 +51,17 @@ pub fn application_page(data: &[u8]) {
         peer.scribble(&memory, 0..16);
     }
     let other = apart.then(|| (ring.base(), ring.bytes()));
-    // SAFETY: both stay mapped until the end of this function, after the last use of the page and its ends; nothing refers to
-    // the bytes of the rings.
-    let page = match unsafe { Page::new(memory.base(), memory.bytes(), other) } {
-        Ok(page) => page,
+    // SAFETY: both stay mapped until the end of this function, after the last use of the page and its ends, which are made once;
+    // nothing refers to the bytes of the rings.
+    let made =
+        unsafe { Page::new(memory.base()).and_then(|page| Ok((page, page.ends(memory.bytes(), other)?))) };
+    let (page, (mut consumer, mut producer)) = match made {
+        Ok(made) => made,
         Err(error) => {
             assert!(error == Error::PeerMisbehaviour && !peer.was_honest());
             return;
         }
     };
-    // SAFETY: once for this page.
-    let (mut consumer, mut producer) = unsafe { page.ends() };
     let mut bytes = vec![0; 3 * rx.max(tx) as usize];
     while let Some(operation) = peer.input(Input::next) {
         let len = peer.input(Input::word) as usize % bytes.len();

@@ -40,6 +40,7 @@ operations! {
     out_consumer_idle(q: &OutProducer<'_, View<'_>>) -> bool = q.consumer_idle();
     out_drain(q: &mut OutConsumer<'_, View<'_>>) -> Outcome<Drained> = q.drain(8, |_| ControlFlow::Continue(()));
     ring_push(q: &mut RingProducer<'_, 8>, item: Item) -> Result<(), PushError> = q.push(item);
+    ring_push_batch(q: &mut RingProducer<'_, 8>, items: &[Item]) -> Result<usize, PushError> = q.push_batch(items);
     ring_consumer_idle(q: &RingProducer<'_, 8>) -> bool = q.consumer_idle();
     ring_pop(q: &mut RingConsumer<'_, 8>) -> Outcome<Option<Item>> = q.pop();
     ring_drain(q: &mut RingConsumer<'_, 8>) -> Outcome<Drained> = q.drain(8, |_| ControlFlow::Continue(()));

@@ -254,6 +254,58 @@ fn the_ring_loses_nothing_to_an_interrupt_that_pushes() {
     assert_eq!(pushes.0.get(), (1, 3));
 }
 
+/// The same with batches of three, of which the ring takes what it has room for.
+#[test]
+fn the_ring_loses_nothing_to_an_interrupt_that_pushes_batches() {
+    let pushes = Range::new();
+    explore(3, |run| {
+        let (ring, words) = (Ring::<4>::new(), Words::new(16));
+        let producer = RefCell::new(RingProducer::new(&ring));
+        let (pushed, pending) = (Cell::new(0), Cell::new(0u32));
+        let interrupt = |run: &Run| {
+            let mut producer = producer.borrow_mut();
+            let items = [1, 2, 3].map(|n| words.fill(pushed.get() + n));
+            let (outcome, accesses) = run.count(|| producer.push_batch(&items));
+            pushes.note(accesses);
+            let count = match outcome {
+                Ok(count) => count,
+                Err(PushError::Full) => 0,
+                Err(PushError::Peer(misbehaviour)) => panic!("{misbehaviour}"),
+            };
+            pushed.set(pushed.get() + count as u32);
+            items[count..].iter().for_each(|&item| drop(words.empty(item)));
+            pending.set(pending.get() + u32::from(producer.consumer_idle()));
+        };
+        let mut consumer = RingConsumer::new(&ring);
+        let received = Cell::new(0);
+        let accept = |item| {
+            received.set(received.get() + 1);
+            assert_eq!(words.empty(item), received.get());
+        };
+        run.go(&interrupt, || {
+            for _ in 0..4 {
+                let mut next = consumer.pop().unwrap();
+                if next.is_none() {
+                    consumer.set_idle();
+                    next = consumer.pop().unwrap();
+                    if next.is_none() {
+                        assert!(pending.get() > 0 || received.get() == pushed.get(), "a wake-up was lost");
+                        pending.set(0);
+                    }
+                    consumer.clear_idle();
+                }
+                next.into_iter().for_each(accept);
+            }
+        });
+        while let Some(item) = consumer.pop().unwrap() {
+            accept(item);
+        }
+        assert_eq!(received.get(), pushed.get(), "an item was lost");
+    });
+    // Full: head alone. Else the slots and tail, once for all, and head where there was not room for all when last seen.
+    assert_eq!(pushes.0.get(), (1, 5));
+}
+
 /// The ring with the interrupt handler as its consumer.
 #[test]
 fn the_ring_loses_nothing_to_an_interrupt_that_pops() {

@@ -61,6 +61,52 @@ fn items_pass_a_full_ring_and_wake() {
     });
 }
 
+/// The same by batches, each shown with one store, of which the ring takes the front.
+#[test]
+fn batches_pass_a_full_ring_and_wake() {
+    check(|| {
+        let m = Arc::new((Ring::<2>::new(), Words::new(), Event::new()));
+        let producer = thread::spawn({
+            let m = Arc::clone(&m);
+            move || {
+                let (ring, words, event) = &*m;
+                let mut producer = RingProducer::new(ring);
+                let items = [1, 2, 3].map(|n| words.fill(n, n * 7));
+                let mut left = &items[..];
+                while !left.is_empty() {
+                    match producer.push_batch(left) {
+                        Ok(count) => left = &left[count..],
+                        Err(PushError::Full) => thread::yield_now(),
+                        Err(PushError::Peer(misbehaviour)) => panic!("{misbehaviour}"),
+                    }
+                    if producer.consumer_idle() {
+                        event.post();
+                    }
+                }
+            }
+        });
+        let (ring, words, event) = &*m;
+        let mut consumer = RingConsumer::new(ring);
+        let mut received = 0;
+        while received < 3 {
+            let mut next = consumer.pop().unwrap();
+            if next.is_none() {
+                consumer.set_idle();
+                next = consumer.pop().unwrap();
+                if next.is_none() {
+                    event.wait();
+                }
+                consumer.clear_idle();
+            }
+            if let Some(item) = next {
+                received += 1;
+                assert_eq!((item.get(), words.empty(item)), (received, received * 7));
+            }
+        }
+        producer.join().unwrap();
+    });
+}
+
 struct Stream {
     control: Control,
     data: *mut u8,

@@ -19,8 +19,9 @@
 //! driver never writes it.
 
 use shmqueue::{
-    InConsumer, Item, PeerMisbehaviour,
+    Item, PeerMisbehaviour,
     mutex::ProtocolGuard,
+    queue::Consume,
     sync::{
         Ordering::{Relaxed, Release},
         full_fence,
@@ -163,21 +164,21 @@ impl<'w> ProtocolSpace<'w> {
         held.release();
     }
 
-    /// Frees what the driver put on the deferred-free queue, at most `limit` packets; returns how many.
+    /// Frees what the driver put on the deferred-free queue, of either kind, at most `limit` packets; returns how many.
     ///
     /// # Errors
     /// The queue leads to what is no mbuf.
     pub fn drain_deferred(
         &mut self,
-        deferred: &mut InConsumer<'_, impl shmqueue::Links>,
+        deferred: &mut impl Consume,
         limit: usize,
     ) -> Result<usize, PeerMisbehaviour> {
         let mut done = 0;
         while done < limit {
-            let Some(first) = deferred.dequeue()? else { break };
+            let Some(first) = deferred.consume()? else { break };
             let mut batch = [first; DEFERRED_BATCH];
             let room = DEFERRED_BATCH.min(limit - done);
-            let more = deferred.dequeue_batch(&mut batch[1..room])?;
+            let more = deferred.consume_batch(&mut batch[1..room])?;
             self.free_batch(&batch[..=more]);
             done += more + 1;
         }
@@ -212,7 +213,7 @@ impl<'w> ProtocolSpace<'w> {
     /// As [`drain_deferred`](Self::drain_deferred).
     pub fn alloc_cluster_or_want(
         &mut self,
-        deferred: &mut InConsumer<'_, impl shmqueue::Links>,
+        deferred: &mut impl Consume,
     ) -> Result<Option<Item>, PeerMisbehaviour> {
         if let Some(item) = self.alloc_cluster() {
             return Ok(Some(item));

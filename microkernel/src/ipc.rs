@@ -1,15 +1,16 @@
 //! Messages: from the sender's memory into a queue, and from there into the receiver's.
 //!
 //! All that can fail is checked before anything is changed, so that a send or a receive that fails leaves every right
-//! where it was.
+//! and every page where it was. Data beside the body is the module `data`'s.
 
 use abi::Error;
 use abi::counters::Counter;
-use abi::message::{BODY_BYTES, Disposition, KERNEL_IDS, MESSAGE_BYTES, Message, NOTIFY_SEND_ONCE};
+use abi::message::{BODY_BYTES, Data, Disposition, KERNEL_IDS, MESSAGE_BYTES, Message, NOTIFY_SEND_ONCE};
 use abi::port::{NULL, THREAD_SELF};
 use abi::thread::WAKE_MESSAGE;
 use core::mem::offset_of;
 
+use crate::data::{Delivered, Offer};
 use crate::kernel::Kernel;
 use crate::machine::{Machine, Outcome};
 use crate::names::{Removed, Right};
@@ -27,6 +28,19 @@ impl Raw {
 
     fn put(&mut self, at: usize, value: u32) {
         self.0[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    }
+
+    fn put64(&mut self, at: usize, value: u64) {
+        self.0[at..at + 8].copy_from_slice(&value.to_le_bytes());
+    }
+
+    /// What the sender says of its data.
+    #[inline]
+    fn offer(&self) -> Result<Offer, Error> {
+        let at = offset_of!(Message, data_address);
+        let address = u64::from(self.get(at)) | u64::from(self.get(at + 4)) << 32;
+        let (length, kind) = (offset_of!(Message, data_length), offset_of!(Message, data_kind));
+        Offer::new(self.get(kind), address, self.get(length))
     }
 
     fn disposition(&self, at: usize) -> Result<Disposition, Error> {
@@ -55,6 +69,7 @@ impl<M: Machine> Kernel<M> {
         if id >= KERNEL_IDS || length as usize > BODY_BYTES {
             return Err(Error::BadArgument);
         }
+        let offer = raw.offer()?;
         let destination_name = raw.get(offset_of!(Message, destination));
         let destination = self.tasks[usize::from(task)].names.get(destination_name)?;
         let port = match destination {
@@ -82,15 +97,22 @@ impl<M: Machine> Kernel<M> {
                 Limit::After(limit) => self.deadline(m, limit),
                 Limit::At(deadline) => deadline,
             };
+            self.check_offer(m, task, offer)?;
             self.block(thread, State::Sending { port, message: address }, deadline);
             self.ports.get_mut(port).senders.push_back(&mut self.threads, thread);
             return Ok(Outcome::SWITCHED);
         }
         let slot = self.take_slot(task)?;
+        if offer.kind != Data::None
+            && let Err(error) = self.load_data(m, task, slot, offer)
+        {
+            self.give_back_slot(slot);
+            return Err(error);
+        }
         let reply = match self.transfer(m, task, port, reply) {
             Ok(right) => right,
             Err(error) => {
-                self.give_back_slot(slot);
+                self.drop_message(m, slot);
                 return Err(error);
             }
         };
@@ -98,11 +120,14 @@ impl<M: Machine> Kernel<M> {
             Ok(right) => right,
             Err(error) => {
                 // Only a count of references at its end comes to this; the first right is lost with the message.
-                self.give_back_slot(slot);
+                self.drop_message(m, slot);
                 self.drop_right(m, reply);
                 return Err(error);
             }
         };
+        if offer.kind == Data::OutOfLine {
+            self.move_data(m, task, slot, offer);
+        }
         let sender = self.tasks[usize::from(task)].id as u32;
         let message = self.messages.get_mut(slot);
         (message.id, message.sender, message.length) = (id, sender, length);
@@ -282,36 +307,69 @@ impl<M: Machine> Kernel<M> {
             raw.put(offset_of!(Message, id), NOTIFY_SEND_ONCE);
             return user::copy_out(m, self.tasks[usize::from(task)].tables(), buffer, &raw.0);
         };
-        let message = *self.messages.get(slot);
-        let needed = [message.reply, message.carried].iter().filter(|right| **right != Right::None).count();
+        let message = self.messages.get(slot);
+        let rights = (message.reply, message.carried);
+        let needed = usize::from(rights.0 != Right::None) + usize::from(rights.1 != Right::None);
         if !self.tasks[usize::from(task)].names.has_room(needed) {
             return Err(Error::NoResources);
         }
-        let reply = self.accept(task, message.reply)?;
-        self.messages.get_mut(slot).reply = Right::None;
-        let carried = match self.accept(task, message.carried) {
-            Ok(name) => name,
+        let data = match message.data_kind {
+            Data::None => Delivered::NONE,
+            _ => self.hand_over_data(m, task, slot, buffer)?,
+        };
+        let (reply, carried) = match self.accept_both(task, slot, rights) {
+            Ok(names) => names,
             Err(error) => {
-                // A count at its end; the right that came in goes back into the message.
-                if let Ok(Removed::Counted(right)) = self.tasks[usize::from(task)].names.remove(reply) {
-                    self.retain(right)?;
-                }
-                self.messages.get_mut(slot).reply = message.reply;
+                self.take_back_data(m, task, data);
                 return Err(error);
             }
         };
-        self.messages.get_mut(slot).carried = Right::None;
-        self.pop_message(port);
-        self.give_back_slot(slot);
+        let message = self.messages.get(slot);
         raw.put(offset_of!(Message, id), message.id);
         raw.put(offset_of!(Message, reply), reply);
-        raw.put(offset_of!(Message, reply_disposition), kind_of(message.reply));
+        raw.put(offset_of!(Message, reply_disposition), kind_of(rights.0));
         raw.put(offset_of!(Message, carried), carried);
-        raw.put(offset_of!(Message, carried_disposition), kind_of(message.carried));
+        raw.put(offset_of!(Message, carried_disposition), kind_of(rights.1));
         raw.put(offset_of!(Message, length), message.length);
         raw.put(offset_of!(Message, sender), message.sender);
+        raw.put64(offset_of!(Message, data_address), data.address);
+        raw.put(offset_of!(Message, data_length), data.length);
+        raw.put(offset_of!(Message, data_kind), data.kind.raw());
         raw.0[BODY_AT..].copy_from_slice(&message.body);
+        self.pop_message(port);
+        if data.kind != Data::None {
+            self.settle_data(slot, true);
+        }
+        self.give_back_slot(slot);
         user::copy_out(m, self.tasks[usize::from(task)].tables(), buffer, &raw.0)
+    }
+
+    /// Moves the rights of the message in `slot` into a task's name space.
+    ///
+    /// # Errors
+    /// [`Error::NoResources`]: a count at its end; the message has both rights as before.
+    fn accept_both(
+        &mut self,
+        task: u16,
+        slot: u16,
+        (first, second): (Right, Right),
+    ) -> Result<(u32, u32), Error> {
+        let reply = self.accept(task, first)?;
+        self.messages.get_mut(slot).reply = Right::None;
+        match self.accept(task, second) {
+            Ok(carried) => {
+                self.messages.get_mut(slot).carried = Right::None;
+                Ok((reply, carried))
+            }
+            Err(error) => {
+                // The right that came in goes back into the message.
+                if let Ok(Removed::Counted(right)) = self.tasks[usize::from(task)].names.remove(reply) {
+                    self.retain(right)?;
+                }
+                self.messages.get_mut(slot).reply = first;
+                Err(error)
+            }
+        }
     }
 
     fn accept(&mut self, task: u16, right: Right) -> Result<u32, Error> {

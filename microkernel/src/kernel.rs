@@ -8,11 +8,13 @@ use abi::{Error, exit};
 use core::fmt::Write;
 use core::mem::offset_of;
 
+use crate::cmdline;
 use crate::frames::Frames;
 use crate::list::List;
 use crate::machine::{Console, Fault, Machine, NetEvent, Next};
 use crate::module::{self, ModuleError};
 use crate::names::Right;
+use crate::net_io::NetIo;
 use crate::port::{Kind, Messages, Ports};
 use crate::sched::Ready;
 use crate::space::Memory;
@@ -53,6 +55,8 @@ pub enum BootError {
     TooLittleMemory(u64),
     /// The command line is longer than tasks can be shown.
     CommandLine,
+    /// The command line's `ool=` is no number of bytes.
+    OutOfLine,
 }
 
 impl core::fmt::Display for BootError {
@@ -71,6 +75,7 @@ impl core::fmt::Display for BootError {
                     free >> 10
                 )
             }
+            Self::OutOfLine => write!(f, "boot: ool= must be a number of bytes, at least 1"),
             Self::CommandLine => write!(f, "boot: the command line is longer than {COMMAND_LINE_MAX} bytes"),
         }
     }
@@ -103,6 +108,7 @@ pub struct Kernel<M: Machine> {
     pub(crate) ready: Ready,
     pub(crate) counters: [u64; COUNT],
     pub(crate) device: Device,
+    pub(crate) net_io: NetIo,
     /// Threads that wait for console input.
     pub(crate) typists: List,
     /// Ports that are dying.
@@ -142,6 +148,7 @@ impl<M: Machine> Kernel<M> {
             ready: Ready::new(),
             counters: [0; COUNT],
             device: Device::CLOSED,
+            net_io: NetIo::new(),
             typists: List::EMPTY,
             doomed: List::EMPTY,
             reaping: false,
@@ -180,6 +187,10 @@ impl<M: Machine> Kernel<M> {
         }
         if boot.command_line.len() > COMMAND_LINE_MAX {
             return Err(BootError::CommandLine);
+        }
+        if cmdline::get(boot.command_line, "ool").is_some() {
+            let bytes = cmdline::number(boot.command_line, "ool").and_then(|n| u32::try_from(n).ok());
+            self.net_io.out_of_line = bytes.filter(|&n| n > 0).ok_or(BootError::OutOfLine)?;
         }
         self.module = boot.module;
         module::find(boot.module, b"init").map_err(BootError::Module)?;
@@ -321,20 +332,31 @@ impl<M: Machine> Kernel<M> {
     pub fn net_event(&mut self, m: &mut M, event: NetEvent) {
         if let Some(misbehaviour) = event.violation {
             self.close_for_violation(m, misbehaviour);
-        } else if event.resume
-            && let Some(thread) = self.device.thread
-        {
-            self.post(m, thread, abi::thread::WAKE_RESUMED as u32);
-            self.preempt_for(thread);
+        } else if event.resume {
+            match self.device.thread {
+                Some(thread) => {
+                    self.post(m, thread, abi::thread::WAKE_RESUMED as u32);
+                    self.preempt_for(thread);
+                }
+                None => self.resume_socket_threads(m, true),
+            }
         }
     }
 
     /// An interrupt made a thread ready: it runs at once if its priority is higher.
-    fn preempt_for(&mut self, thread: u16) {
+    pub(crate) fn preempt_for(&mut self, thread: u16) {
         if let Some(running) = self.current {
             let higher =
                 self.threads[usize::from(thread)].priority > self.threads[usize::from(running)].priority;
             self.reschedule |= higher && self.threads[usize::from(thread)].state == State::Ready;
+        }
+    }
+
+    /// As [`Kernel::preempt_for`], for whoever was made ready.
+    pub(crate) fn preempt_for_any(&mut self) {
+        if let Some(running) = self.current {
+            let priority = self.threads[usize::from(running)].priority;
+            self.reschedule |= self.ready.any_at_least(priority + 1);
         }
     }
 
@@ -424,8 +446,12 @@ impl<M: Machine> Kernel<M> {
     #[inline]
     pub(crate) fn wake(&mut self, m: &mut M, thread: u16, status: u64, value: u64) {
         self.leave_queue(thread);
+        let slot = &mut self.threads[usize::from(thread)];
+        // What it sent went well, before it waited.
+        let (status, value) = if slot.calls { (0, status) } else { (status, value) };
+        slot.calls = false;
+        slot.state = State::Ready;
         m.context_result(usize::from(thread), status, value);
-        self.threads[usize::from(thread)].state = State::Ready;
         self.ready.push_back(&mut self.threads, thread);
     }
 

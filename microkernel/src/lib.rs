@@ -7,8 +7,10 @@
 //! | [`frames`] | physical memory |
 //! | [`space`], [`memory_object`], [`user`] | what tasks map, what they share, how the kernel touches it |
 //! | [`task`], [`thread`], [`sched`], `lifecycle` | who runs; how they begin and end |
-//! | [`port`], [`names`], `rights`, `ipc` | ports and rights, and the messages that carry them |
+//! | [`port`], [`names`], `rights`, `ipc`, `data` | ports and rights, and the messages that carry them, and data |
+//! | [`net_io`] | the network device on the path by message: packet filters, frames as messages |
 //! | [`module`], [`elf`], [`cmdline`] | what the machine boots from |
+//! | [`sockets`] | the stack in the kernel, where it is there |
 //! | [`symbols`] | the kernel's functions by name, for its panic report |
 //! | `syscall` | the system calls, a file for each family |
 //!
@@ -22,6 +24,7 @@
 extern crate std;
 
 pub mod cmdline;
+mod data;
 pub mod elf;
 pub mod frames;
 mod ipc;
@@ -32,9 +35,11 @@ pub mod machine;
 pub mod memory_object;
 pub mod module;
 pub mod names;
+pub mod net_io;
 pub mod port;
 mod rights;
 pub mod sched;
+pub mod sockets;
 pub mod space;
 pub mod symbols;
 mod syscall;

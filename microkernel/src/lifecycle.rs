@@ -126,6 +126,7 @@ impl<M: Machine> Kernel<M> {
         let Thread { task, port, .. } = self.threads[usize::from(thread)];
         self.threads[usize::from(thread)] = Thread::FREE;
         self.unbind_thread(thread);
+        self.forget_sockets(m, thread);
         self.tasks[usize::from(task)].threads -= 1;
         self.kill_port(m, port, 0);
     }
@@ -141,6 +142,7 @@ impl<M: Machine> Kernel<M> {
         if self.device.owner == Some(task) {
             self.close_device(m);
         }
+        self.close_net_io_of(m, task);
         for name in 0..abi::port::NAMES_MAX as u32 {
             if let Ok(right) = self.tasks[usize::from(task)].names.remove_all(name) {
                 self.forget_requests(task, name, right);
@@ -154,7 +156,7 @@ impl<M: Machine> Kernel<M> {
         let port = self.tasks[usize::from(task)].port;
         debug_assert!(self.ports.get(port).holder == Holder::Nobody);
         let slot = &mut self.tasks[usize::from(task)];
-        (slot.id, slot.names, slot.messages) = (0, Names::EMPTY, 0);
+        (slot.id, slot.names, slot.messages, slot.data_pages) = (0, Names::EMPTY, 0, 0);
         self.kill_port(m, port, status);
         if self.first_task == Some(task) {
             self.first_task = None;

@@ -19,8 +19,11 @@
 //! because assembly writes them; the core names them by number.
 
 use crate::frames::Frames;
+use crate::sockets::Sockets;
 use abi::Error;
 use abi::device::{Audit, NetInfo};
+use abi::path::Path;
+use netdev_driver::nic::TxChecksum;
 use shmqueue::PeerMisbehaviour;
 
 /// What a page of a task allows besides reading.
@@ -106,13 +109,13 @@ pub struct Fault {
 /// What a driver wants done after a start or an interrupt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NetEvent {
-    /// Resume the bound thread: it is idle and there is something for it.
+    /// Resume the bound thread: it is idle and there is something for it. With the stack in the kernel: those that it wants resumed.
     pub resume: bool,
     /// The owner wrote what cannot be into the window: the window is closed, the task must end.
     pub violation: Option<PeerMisbehaviour>,
 }
 
-/// The network device as system calls see it. The driver and the window's layout are behind it.
+/// The network device as system calls see it. The driver, the path and the window's layout are behind it.
 pub trait NetDevice {
     /// Where the window is: its physical address and size, both multiples of a page; they never change.
     fn window(&self) -> (u64, u64);
@@ -129,6 +132,21 @@ pub trait NetDevice {
     fn info(&self) -> NetInfo;
     /// The ledger, summed.
     fn audit(&self) -> Audit;
+    /// The path that it was made for. The calls above are for the path by window, and those below for the path by message, but
+    /// for `open`, `close` and `info`, which are for both.
+    fn path(&self) -> Path;
+    /// Sends a copy of a frame that lies in these pieces of usable memory, each an address and bytes within one frame.
+    ///
+    /// # Errors
+    /// [`Error::QueueFull`]: no room; [`Error::TooLong`], [`Error::BadArgument`]: no frame that can be sent. Nothing was changed.
+    fn write(&mut self, pieces: &[(u64, usize)], checksum: Option<TxChecksum>) -> Result<(), Error>;
+    /// Sends a frame from where it is. If there is no error, the page is the device's until [`NetDevice::take_sent`] gives it back.
+    ///
+    /// # Errors
+    /// As for [`NetDevice::write`]; the page is still the caller's.
+    fn write_page(&mut self, page: u64, bytes: usize, checksum: Option<TxChecksum>) -> Result<(), Error>;
+    /// A page that has been sent, or never will be since the device was closed.
+    fn take_sent(&mut self) -> Option<u64>;
     /// Adds the driver's counters to the kernel's.
     fn counters(&self, counters: &mut [u64; abi::counters::COUNT]);
 }
@@ -138,7 +156,7 @@ pub trait Machine: Sized {
     /// The page tables of a task.
     type Space;
     /// The network device.
-    type Net: NetDevice;
+    type Net: NetDevice + Sockets;
 
     /// Makes an address space that maps nothing for the user; the kernel's half is shared.
     ///
@@ -170,6 +188,8 @@ pub trait Machine: Sized {
     fn copy_to_phys(&mut self, phys: u64, bytes: &[u8]);
     /// Copies from physical memory; the bytes lie within one frame of usable memory.
     fn copy_from_phys(&self, phys: u64, bytes: &mut [u8]);
+    /// Copies from frame to frame; each end lies within one frame of usable memory, and they are not the same frame.
+    fn copy_phys(&mut self, to: u64, from: u64, bytes: usize);
     /// Zeroes a frame.
     fn zero_frame(&mut self, phys: u64);
 

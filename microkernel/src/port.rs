@@ -6,19 +6,29 @@
 //! it stays a dead name and never comes to denote another port.
 
 use abi::Error;
-use abi::message::BODY_BYTES;
+use abi::message::{BODY_BYTES, DATA_MAX, Data};
+use abi::vm::PAGE_BYTES;
 
 use crate::list::{Link, Linked, List};
 use crate::names::Right;
+use crate::net_io::FRAMES_QUEUED;
 
 /// Ports and port sets, at most.
 pub const PORTS: usize = 1024;
-/// Messages queued and notifications asked for, at most.
+/// Messages of tasks that are queued and notifications asked for, at most.
 pub const MESSAGES: usize = 256;
+/// The table of messages: those, and the frames that wait to be received.
+const SLOTS: usize = MESSAGES + FRAMES_QUEUED;
 /// Of these, at most, sent or asked for by one task.
 pub const MESSAGES_PER_TASK: u16 = 96;
 /// Messages queued at one port, at most, but for those sent with send-once rights.
 pub const QUEUE_LIMIT: u16 = 16;
+/// Frames of one message's data, at most.
+pub const DATA_PAGES: usize = DATA_MAX / PAGE_BYTES as usize;
+/// Frames of data of all messages that are queued, at most: 4 MiB.
+pub const DATA_PAGES_IN_FLIGHT: u16 = 1024;
+/// Of these, at most, in messages of one task.
+pub const DATA_PAGES_PER_TASK: u16 = 256;
 
 /// What is behind a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +47,10 @@ pub enum Kind {
     Thread(u16),
     /// The machine.
     Host,
-    /// The network device.
+    /// The network device, with its window.
     Device,
+    /// The network device on the path by message, as one of its openers has it.
+    NetIo(u8),
 }
 
 /// Where a receive right is.
@@ -82,6 +94,8 @@ pub struct Port {
     pub members: List,
     /// The thread that a message also resumes.
     pub bound: Option<u16>,
+    /// The opener of the network device that has set a packet filter for it.
+    pub filter: Option<u8>,
     /// Requests to be told of its death.
     pub requests: List,
     /// Why it died: a task's exit status.
@@ -104,6 +118,7 @@ impl Port {
         set: None,
         members: List::EMPTY,
         bound: None,
+        filter: None,
         requests: List::EMPTY,
         status: 0,
         link: Link::NONE,
@@ -205,7 +220,7 @@ impl Default for Ports {
 pub struct Slot {
     /// Its place in a queue, or among a port's requests.
     pub link: Link,
-    /// Which task it counts for, by slot and number.
+    /// Which task it counts for, by slot and number; a frame for which opener of the network device, with the number 0.
     pub payer: (u16, u64),
     /// For a request: the port to notify (a reference), and the asker's slot and name.
     pub notify: (u16, u16, u32),
@@ -219,6 +234,10 @@ pub struct Slot {
     pub reply: Right,
     /// A right that goes along.
     pub carried: Right,
+    /// How its data travels.
+    pub data_kind: Data,
+    /// Bytes of data.
+    pub data_length: u32,
     /// The body.
     pub body: [u8; BODY_BYTES],
 }
@@ -233,8 +252,17 @@ impl Slot {
         length: 0,
         reply: Right::None,
         carried: Right::None,
+        data_kind: Data::None,
+        data_length: 0,
         body: [0; BODY_BYTES],
     };
+
+    /// Frames of data.
+    #[inline]
+    #[must_use]
+    pub const fn data_pages(&self) -> u16 {
+        self.data_length.div_ceil(PAGE_BYTES as u32) as u16
+    }
 }
 
 impl Linked for Slot {
@@ -249,7 +277,13 @@ impl Linked for Slot {
 /// The table of messages.
 pub struct Messages {
     /// The slots.
-    pub table: [Slot; MESSAGES],
+    pub table: [Slot; SLOTS],
+    /// Slots that count for tasks.
+    pub of_tasks: u16,
+    /// The frames of data of the messages that count for tasks.
+    pub pages_in_flight: u16,
+    /// The numbers of the frames of each message's data.
+    frames: [[u32; DATA_PAGES]; SLOTS],
     free: List,
     /// Slots from here on have never been used.
     fresh: u16,
@@ -259,7 +293,14 @@ impl Messages {
     /// No messages.
     #[must_use]
     pub const fn new() -> Self {
-        Self { table: [Slot::FREE; MESSAGES], free: List::EMPTY, fresh: 0 }
+        Self {
+            table: [Slot::FREE; SLOTS],
+            of_tasks: 0,
+            pages_in_flight: 0,
+            frames: [[0; DATA_PAGES]; SLOTS],
+            free: List::EMPTY,
+            fresh: 0,
+        }
     }
 
     /// Takes a slot.
@@ -270,7 +311,7 @@ impl Messages {
         if let Some(index) = self.free.pop_front(&mut self.table) {
             return Ok(index);
         }
-        if usize::from(self.fresh) == MESSAGES {
+        if usize::from(self.fresh) == SLOTS {
             return Err(Error::NoResources);
         }
         self.fresh += 1;
@@ -280,6 +321,18 @@ impl Messages {
     /// Gives a slot, which is on no list and holds no right any more, back.
     pub fn release(&mut self, index: u16) {
         self.free.push_front(&mut self.table, index);
+    }
+
+    /// The frames of a message's data, by their numbers.
+    #[must_use]
+    pub fn frames(&self, index: u16) -> &[u32] {
+        let pages = self.get(index).data_pages();
+        &self.frames[usize::from(index)][..usize::from(pages)]
+    }
+
+    /// The list of the frames of a message, to fill.
+    pub fn frames_mut(&mut self, index: u16) -> &mut [u32; DATA_PAGES] {
+        &mut self.frames[usize::from(index)]
     }
 
     /// A slot.

@@ -10,7 +10,7 @@ use abi::message::{BODY_BYTES, NOTIFY_DEAD_NAME};
 use crate::kernel::{Device, Kernel};
 use crate::machine::{Machine, NetDevice};
 use crate::names::{Inserted, Removed, Right};
-use crate::port::{Holder, Kind, MESSAGES_PER_TASK, Port};
+use crate::port::{Holder, Kind, MESSAGES, MESSAGES_PER_TASK, Port};
 use crate::thread::State;
 
 impl<M: Machine> Kernel<M> {
@@ -89,6 +89,7 @@ impl<M: Machine> Kernel<M> {
             }
             // Only the kernel's own is left: nobody can use the device any more.
             (Kind::Device, 1) => self.close_device(m),
+            (Kind::NetIo(opener), 1) => self.close_net_io(m, opener),
             _ => {}
         }
     }
@@ -96,6 +97,9 @@ impl<M: Machine> Kernel<M> {
     /// Ends a port, and with it the reference of its receive right, or of the object behind it.
     pub(crate) fn kill_port(&mut self, m: &mut M, port: u16, status: u32) {
         self.leave_set(port);
+        if self.ports.get(port).filter.is_some() {
+            self.remove_filter(port);
+        }
         let slot = self.ports.get_mut(port);
         slot.kind = Kind::Dead;
         slot.holder = Holder::Nobody;
@@ -157,29 +161,37 @@ impl<M: Machine> Kernel<M> {
     /// [`Error::NoResources`].
     pub(crate) fn take_slot(&mut self, task: u16) -> Result<u16, Error> {
         let payer = &mut self.tasks[usize::from(task)];
-        if payer.messages >= MESSAGES_PER_TASK {
+        if payer.messages >= MESSAGES_PER_TASK || usize::from(self.messages.of_tasks) >= MESSAGES {
             return Err(Error::NoResources);
         }
         let slot = self.messages.allocate()?;
+        self.messages.of_tasks += 1;
         payer.messages += 1;
         self.messages.get_mut(slot).payer = (task, payer.id);
         Ok(slot)
     }
 
-    /// Gives a slot back that holds no right any more.
+    /// Gives a slot back that holds no right and no data any more.
     pub(crate) fn give_back_slot(&mut self, slot: u16) {
+        debug_assert_eq!(self.messages.get(slot).data_length, 0, "data left behind");
         let (task, id) = self.messages.get(slot).payer;
-        if self.tasks[usize::from(task)].id == id {
-            self.tasks[usize::from(task)].messages -= 1;
+        if id == 0 {
+            self.net_io.queued[usize::from(task)] -= 1;
+        } else {
+            self.messages.of_tasks -= 1;
+            if self.tasks[usize::from(task)].id == id {
+                self.tasks[usize::from(task)].messages -= 1;
+            }
         }
         self.messages.release(slot);
     }
 
-    /// Gives a slot back with the rights in it.
+    /// Gives a slot back with the rights and the data in it.
     pub(crate) fn drop_message(&mut self, m: &mut M, slot: u16) {
         let message = self.messages.get_mut(slot);
         let reply = core::mem::replace(&mut message.reply, Right::None);
         let carried = core::mem::replace(&mut message.carried, Right::None);
+        self.settle_data(slot, false);
         self.give_back_slot(slot);
         self.drop_right(m, reply);
         self.drop_right(m, carried);
@@ -281,6 +293,11 @@ impl<M: Machine> Kernel<M> {
         }
         if self.device.thread == Some(thread) {
             self.device.thread = None;
+        }
+        for opener in self.net_io.openers.iter_mut().flatten() {
+            if opener.thread == Some(thread) {
+                opener.thread = None;
+            }
         }
         debug_assert!(self.threads[usize::from(thread)].state != State::Ready);
     }

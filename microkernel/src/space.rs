@@ -162,6 +162,82 @@ impl Memory {
         Ok(start)
     }
 
+    /// Maps frames of nobody's as the task's own, for reading and writing, where there is room.
+    ///
+    /// # Errors
+    /// [`Error::NoResources`]: nothing was changed but, perhaps, page tables made; the frames are still the caller's.
+    pub fn attach<M: Machine>(
+        &mut self,
+        m: &mut M,
+        space: &mut AddressSpace<M::Space>,
+        mut frames: impl ExactSizeIterator<Item = u64>,
+    ) -> Result<u64, Error> {
+        let pages = frames.len() as u64;
+        let start = self.find_room(space, pages).ok_or(Error::NoResources)?;
+        let region = self.take_region(space)?;
+        let mut done = 0;
+        let mapped = frames.try_for_each(|frame| {
+            let virt = start + done * PAGE_BYTES;
+            m.map(&mut self.frames, &mut space.tables, virt, frame, Prot::READ_WRITE)?;
+            done += 1;
+            Ok(())
+        });
+        if let Err(error) = mapped {
+            for page in 0..done {
+                m.unmap(&mut space.tables, start + page * PAGE_BYTES);
+            }
+            self.undo(m, space, start, 0, region, Origin::Own);
+            return Err(error);
+        }
+        space.own_pages += pages;
+        self.insert(space, region, Region { start, pages, origin: Origin::Own, next: None });
+        Ok(start)
+    }
+
+    /// Can [`Memory::detach`] take these pages? They must be the task's own, and such that it may write them.
+    ///
+    /// # Errors
+    /// As for [`Memory::detach`].
+    pub fn check_detach<M: Machine>(
+        &mut self,
+        m: &M,
+        space: &AddressSpace<M::Space>,
+        start: u64,
+        pages: u64,
+    ) -> Result<(), Error> {
+        if !is_user_range(start, pages * PAGE_BYTES) {
+            return Err(Error::BadAddress);
+        }
+        let end = start + pages * PAGE_BYTES;
+        self.check_unmap(space, start, end, true)?;
+        // What is not for writing may be for executing, and is the program's.
+        let writable = |page| m.translate(&space.tables, start + page * PAGE_BYTES, true).is_some();
+        if (0..pages).all(writable) { Ok(()) } else { Err(Error::BadAddress) }
+    }
+
+    /// Takes pages of a task's own out of its address space, and hands each one's frame to `taken`, in order.
+    ///
+    /// # Errors
+    /// [`Error::BadAddress`] if not all are its own, and writable; [`Error::NoResources`] if a region would have to be divided and
+    /// there is none free. Nothing was changed.
+    pub fn detach<M: Machine>(
+        &mut self,
+        m: &mut M,
+        space: &mut AddressSpace<M::Space>,
+        start: u64,
+        pages: u64,
+        mut taken: impl FnMut(u64),
+    ) -> Result<(), Error> {
+        self.check_detach(m, space, start, pages)?;
+        for page in 0..pages {
+            if let Some(frame) = m.unmap(&mut space.tables, start + page * PAGE_BYTES) {
+                taken(frame);
+                space.own_pages -= 1;
+            }
+        }
+        self.remove(m, space, start, pages, false)
+    }
+
     /// Unmaps pages, all of which must be mapped.
     ///
     /// # Errors
@@ -174,8 +250,20 @@ impl Memory {
         start: u64,
         pages: u64,
     ) -> Result<(), Error> {
+        self.check_unmap(space, start, start + pages * PAGE_BYTES, false)?;
+        self.remove(m, space, start, pages, true)
+    }
+
+    /// Takes pages, as checked, out of the list of regions, and unmaps them if they still are mapped.
+    fn remove<M: Machine>(
+        &mut self,
+        m: &mut M,
+        space: &mut AddressSpace<M::Space>,
+        start: u64,
+        pages: u64,
+        mapped: bool,
+    ) -> Result<(), Error> {
         let end = start + pages * PAGE_BYTES;
-        self.check_unmap(space, start, end)?;
         let (mut previous, mut current) = (None, space.first);
         while let Some(index) = current {
             let region = self.table[usize::from(index)];
@@ -185,7 +273,9 @@ impl Memory {
                 previous = Some(index);
                 continue;
             }
-            self.unmap_pages(m, space, from, (to - from) / PAGE_BYTES, region.origin);
+            if mapped {
+                self.unmap_pages(m, space, from, (to - from) / PAGE_BYTES, region.origin);
+            }
             let below = (from - region.start) / PAGE_BYTES;
             let above = (region.end() - to) / PAGE_BYTES;
             let slot = &mut self.table[usize::from(index)];
@@ -216,8 +306,15 @@ impl Memory {
         Ok(())
     }
 
-    /// Is every page from `start` to `end` in a region, and is a region free if one has to be divided?
-    fn check_unmap<S>(&mut self, space: &AddressSpace<S>, start: u64, end: u64) -> Result<(), Error> {
+    /// Is every page from `start` to `end` in a region (of the task's own, where `own` asks for that), and is a region free if one has
+    /// to be divided?
+    fn check_unmap<S>(
+        &mut self,
+        space: &AddressSpace<S>,
+        start: u64,
+        end: u64,
+        own: bool,
+    ) -> Result<(), Error> {
         let mut covered = start;
         let mut current = space.first;
         while let Some(index) = current {
@@ -225,6 +322,9 @@ impl Memory {
             current = region.next;
             if !(region.start..region.end()).contains(&covered) {
                 continue;
+            }
+            if own && region.origin != Origin::Own {
+                return Err(Error::BadAddress);
             }
             if region.start < start && region.end() > end {
                 let full = space.regions >= REGIONS_PER_TASK

@@ -27,6 +27,8 @@ pub struct Task<M: Machine> {
     pub port: u16,
     /// Messages and requests that count for it.
     pub messages: u16,
+    /// Frames of data in them.
+    pub data_pages: u16,
     /// Processor time taken.
     pub cpu_ns: u64,
 }
@@ -42,6 +44,7 @@ impl<M: Machine> Task<M> {
         threads: 0,
         port: 0,
         messages: 0,
+        data_pages: 0,
         cpu_ns: 0,
     };
 

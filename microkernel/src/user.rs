@@ -66,6 +66,71 @@ pub fn copy_out<M: Machine>(m: &mut M, space: &M::Space, address: u64, bytes: &[
     fill(m, space, address, bytes, true)
 }
 
+/// Copies from a task's memory to the start of a frame, `bytes` of at most a page.
+///
+/// # Errors
+/// [`Error::BadAddress`]: not all of it can be read; some of the frame may have been written.
+pub fn copy_to_frame<M: Machine>(
+    m: &mut M,
+    space: &M::Space,
+    address: u64,
+    frame: u64,
+    bytes: usize,
+) -> Result<(), Error> {
+    if !is_user_range(address, bytes as u64) {
+        return Err(Error::BadAddress);
+    }
+    for (at, range) in pieces(address, bytes) {
+        let phys = m.translate(space, at, false).ok_or(Error::BadAddress)?;
+        m.copy_phys(frame + range.start as u64, phys, range.len());
+    }
+    Ok(())
+}
+
+/// Copies from the start of a frame to a task's memory, `bytes` of at most a page.
+///
+/// # Errors
+/// [`Error::BadAddress`]: not all of it can be written; some of it may have been.
+pub fn copy_from_frame<M: Machine>(
+    m: &mut M,
+    space: &M::Space,
+    address: u64,
+    frame: u64,
+    bytes: usize,
+) -> Result<(), Error> {
+    if !is_user_range(address, bytes as u64) {
+        return Err(Error::BadAddress);
+    }
+    for (at, range) in pieces(address, bytes) {
+        let phys = m.translate(space, at, true).ok_or(Error::BadAddress)?;
+        m.copy_phys(phys, frame + range.start as u64, range.len());
+    }
+    Ok(())
+}
+
+/// Where a range of at most a page, which can be read, lies in physical memory: one piece, or two.
+///
+/// # Errors
+/// [`Error::BadAddress`]: not all of it can be read.
+pub fn locate<M: Machine>(
+    m: &M,
+    space: &M::Space,
+    address: u64,
+    length: usize,
+) -> Result<([(u64, usize); 2], usize), Error> {
+    debug_assert!(length <= PAGE_BYTES as usize);
+    if !is_user_range(address, length as u64) {
+        return Err(Error::BadAddress);
+    }
+    let mut found = [(0, 0); 2];
+    let mut count = 0;
+    for ((at, range), piece) in pieces(address, length).zip(&mut found) {
+        *piece = (m.translate(space, at, false).ok_or(Error::BadAddress)?, range.len());
+        count += 1;
+    }
+    Ok((found, count))
+}
+
 /// Copies to pages that the task itself may not be able to write: what the loader does.
 ///
 /// # Errors

@@ -14,19 +14,25 @@ use abi::{
     device::{Audit, NetInfo, offload},
     window::{Config, ConfigError, Layout, Queue},
 };
-use mbuf::{InterruptSpace, View};
-use shmqueue::{InProducer, Item, OutConsumer, PeerMisbehaviour};
+use mbuf::InterruptSpace;
+use shmqueue::{
+    Item, PeerMisbehaviour,
+    queue::{Drain, Produce},
+};
 
 use crate::{
     demux::FRAME_BYTES_MAX,
     hal::Window,
     ledger::Ledger,
     nic::{Nic, NicError},
-    window::Mapped,
+    window::{Input, Mapped, Output},
 };
 
 mod receive;
 mod transmit;
+
+pub(crate) use receive::{cause, trouble};
+pub(crate) use transmit::checksum_fits;
 
 /// A device that has frames to send and sends none for so long, in ns, is reset.
 pub const STUCK_NS: u64 = 2_000_000_000;
@@ -59,7 +65,7 @@ pub enum OpenError {
 }
 
 /// The kernel's counters, as far as they are ours.
-pub(crate) struct Counts([u64; COUNT]);
+pub(crate) struct Counts(pub [u64; COUNT]);
 
 impl Counts {
     #[inline(always)]
@@ -84,9 +90,9 @@ pub struct Endpoint<'w, N> {
 struct Open<'w> {
     mapped: Mapped<'w>,
     space: InterruptSpace<'w>,
-    input: [InProducer<'w, View<'w>>; 4],
-    out: OutConsumer<'w, View<'w>>,
-    deferred: InProducer<'w, View<'w>>,
+    input: [Input<'w>; 4],
+    out: Output<'w>,
+    deferred: Input<'w>,
     /// Buffers that the receive ring is to have, and below which nothing is lent to the server.
     rx_target: u32,
     rx_low_water: u32,
@@ -104,11 +110,11 @@ struct Open<'w> {
 }
 
 #[derive(Default)]
-struct Watchdog {
-    reaped: u64,
-    since_ns: u64,
+pub(crate) struct Watchdog {
+    pub reaped: u64,
+    pub since_ns: u64,
     /// The device did not start again.
-    failed: bool,
+    pub failed: bool,
 }
 
 const PLACEHOLDER: Item = match Item::new(1) {
@@ -167,13 +173,13 @@ impl<'w, N: Nic> Endpoint<'w, N> {
         // At least half of the clusters are for sending and for what the server has in hand.
         let rx_target = self.nic.rx_room().min(self.layout.config.clusters() / 2);
         let view = *mapped.view();
-        let input = Queue::IN.map(|queue| InProducer::new(mapped.queue(queue), view));
+        let queue = |queue| mapped.queue(&self.layout, queue);
         let mut open = Open {
             mapped,
             space: InterruptSpace::new(view),
-            input,
-            out: OutConsumer::new(mapped.queue(Queue::Out), view),
-            deferred: InProducer::new(mapped.queue(Queue::DeferredFree), view),
+            input: Queue::IN.map(|input| queue(input).in_producer(view)),
+            out: queue(Queue::Out).out_consumer(view),
+            deferred: queue(Queue::DeferredFree).in_producer(view),
             rx_target,
             rx_low_water: N::RX_LOW_WATER.min(rx_target / 2),
             run: [PLACEHOLDER; BATCH],
@@ -265,18 +271,7 @@ impl<'w, N: Nic> Endpoint<'w, N> {
 
     /// Describes the device.
     pub fn info(&self) -> NetInfo {
-        let mut driver = [0; 16];
-        let length = N::NAME.len().min(driver.len());
-        driver[..length].copy_from_slice(&N::NAME.as_bytes()[..length]);
-        NetInfo {
-            mac: self.nic.mac(),
-            link_up: u16::from(self.nic.link_up()),
-            frame_bytes_max: FRAME_BYTES_MAX,
-            offload: self.nic.offload() | offload::RX_IPV4_HEADER,
-            window_bytes: self.layout.bytes,
-            driver_length: length as u32,
-            driver,
-        }
+        describe(&self.nic, offload::RX_IPV4_HEADER, self.layout.bytes)
     }
 
     /// The ledger, summed.
@@ -327,7 +322,7 @@ impl Open<'_> {
     /// What the ends of the queues have counted.
     fn add_stats(&self, counts: &mut Counts) {
         let ends = [&self.input[0], &self.input[1], &self.input[2], &self.input[3], &self.deferred];
-        for stats in ends.map(InProducer::stats).into_iter().chain([self.out.stats()]) {
+        for stats in ends.map(Produce::stats).into_iter().chain([self.out.stats()]) {
             counts.add(Counter::LockFailures, u64::from(stats.lock_failures));
             counts.add(Counter::SubqueueSwitches, u64::from(stats.switches));
         }
@@ -362,5 +357,21 @@ impl Open<'_> {
         self.refill(nic, ledger, 1)?;
         nic.rx_commit();
         Ok((true, self.space.wanted()))
+    }
+}
+
+/// Describes a device that the driver adds `offload` to.
+pub(crate) fn describe<N: Nic>(nic: &N, offload: u32, window_bytes: u32) -> NetInfo {
+    let mut driver = [0; 16];
+    let length = N::NAME.len().min(driver.len());
+    driver[..length].copy_from_slice(&N::NAME.as_bytes()[..length]);
+    NetInfo {
+        mac: nic.mac(),
+        link_up: u16::from(nic.link_up()),
+        frame_bytes_max: FRAME_BYTES_MAX,
+        offload: nic.offload() | offload,
+        window_bytes,
+        driver_length: length as u32,
+        driver,
     }
 }

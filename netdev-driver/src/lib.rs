@@ -11,9 +11,11 @@
 //! | [`e1000`] | Intel 82540EM | Intel, "PCI/PCI-X Family of Gigabit Ethernet Controllers Software Developer's Manual" |
 //! | [`virtio_net`] | virtio network device on PCI | OASIS, "Virtual I/O Device (VIRTIO) Version 1.2" |
 //! | [`demux`] | the family of a received frame, or why it is dropped | R&H, "Early Demultiplexing"; RFC 791, 826, 8200 |
+//! | [`filter`] | which tasks want a frame, on the path by message | Mogul, Rashid and Accetta 1987 |
 //! | [`ledger`] | who holds each buffer: the kernel's own truth | R&H, "Shared Memory Window" |
 //! | [`endpoint`] | the window's queues and pools on one side, a device on the other | R&H, "Queues", "Free Space" |
 //! | [`device`] | one of the devices, with its endpoint: what the kernel holds | |
+//! | [`direct`] | a device with buffers of the kernel's own, for the paths without a window | Mach 3.0; an integrated kernel |
 //!
 //! # Trust
 //! The kernel believes neither the window, which the server can write at any time, nor the device: an offset is loaded once, checked, and
@@ -23,9 +25,11 @@
 
 pub mod demux;
 pub mod device;
+pub mod direct;
 mod dma;
 pub mod e1000;
 pub mod endpoint;
+pub mod filter;
 pub mod hal;
 pub mod ledger;
 pub mod nic;
@@ -33,6 +37,7 @@ pub mod virtio_net;
 mod window;
 
 pub use device::Device;
+pub use direct::{Direct, DirectDevice};
 pub use endpoint::{Endpoint, Outcome};
 pub use hal::{Hal, Registers};
 pub use ledger::Ledger;

@@ -1,4 +1,5 @@
-//! The window as the kernel maps it: the only place where an offset becomes an address here, beside `mbuf`'s view.
+//! The window as the kernel maps it: the only place where an offset becomes an address here, beside `mbuf`'s view; and the ends of its
+//! queues, of whichever kind they are.
 #![expect(
     unsafe_code,
     reason = "makes references to queues and reads frames at checked offsets of the window"
@@ -6,13 +7,22 @@
 
 use core::{marker::PhantomData, ptr::NonNull};
 
-use abi::window::{CLUSTER_BYTES, Header, Layout, M_WANT_AT, POOL_BLOCK_BYTES, QUEUE_BLOCK_BYTES, Queue};
+use abi::window::{
+    CLUSTER_BYTES, DUAL_BLOCK_BYTES, Header, Layout, M_WANT_AT, POOL_BLOCK_BYTES, Queue, QueueKind,
+    RING_BLOCK_BYTES, RING_ITEMS,
+};
 use mbuf::{Geometry, POOL_CONTROL_BYTES, Places, SPACE_CONTROL_BYTES, View};
-use shmqueue::DualQueue;
+use shmqueue::{
+    DualQueue,
+    queue::either::{Either, EitherInProducer, EitherOutConsumer, EitherQueue},
+    ring::Ring,
+};
 
 use crate::{demux, hal::Window};
 
-const _: () = assert!(DualQueue::BYTES <= QUEUE_BLOCK_BYTES as usize);
+const _: () = assert!(DualQueue::BYTES <= DUAL_BLOCK_BYTES as usize && align_of::<DualQueue>() <= 64);
+const _: () = assert!(size_of::<Ring<RING_ITEMS>>() <= RING_BLOCK_BYTES as usize);
+const _: () = assert!(align_of::<Ring<RING_ITEMS>>() <= 64 && RING_BLOCK_BYTES.is_multiple_of(64));
 const _: () = assert!(POOL_CONTROL_BYTES <= POOL_BLOCK_BYTES);
 const _: () = assert!(size_of::<Header>() as u32 <= M_WANT_AT && SPACE_CONTROL_BYTES <= 4096 - M_WANT_AT);
 
@@ -34,6 +44,11 @@ pub fn geometry(layout: &Layout) -> Option<Geometry> {
     })
     .ok()
 }
+
+/// The kernel's end of an IN queue, or of the deferred-free queue.
+pub(crate) type Input<'w> = EitherInProducer<'w, View<'w>, RING_ITEMS>;
+/// The kernel's end of the OUT queue.
+pub(crate) type Output<'w> = EitherOutConsumer<'w, View<'w>, RING_ITEMS>;
 
 /// An open window.
 #[derive(Clone, Copy)]
@@ -70,11 +85,16 @@ impl<'w> Mapped<'w> {
         &self.view
     }
 
-    /// The control block of a queue.
-    pub fn queue(&self, queue: Queue) -> &'w DualQueue {
-        // SAFETY: the block lies in the second page and the third, before the pools, which the layout has in the window; it is aligned to 64, is
-        // atomics only, and zero bytes are a value.
-        unsafe { self.base.add(queue.offset() as usize).cast().as_ref() }
+    /// A queue. The layout is the one that the window was opened with.
+    pub fn queue(&self, layout: &Layout, queue: Queue) -> EitherQueue<'w, RING_ITEMS> {
+        // SAFETY: the block begins in the window, whose layout has `block_bytes` for each queue before the pools.
+        let at = unsafe { self.base.add(layout.queue_at(queue) as usize) };
+        match layout.config.queue {
+            // SAFETY: as large as the block and aligned to 64 as that is (asserted above), atomics only; zero bytes are a value.
+            QueueKind::Dual => Either::Dual(unsafe { at.cast().as_ref() }),
+            // SAFETY: as above.
+            QueueKind::Ring => Either::Ring(unsafe { at.cast().as_ref() }),
+        }
     }
 
     /// The address of an offset for the device; the ledger has found a buffer there.

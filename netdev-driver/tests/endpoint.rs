@@ -2,14 +2,18 @@
 
 mod fake;
 
-use abi::{counters::Counter, window::Config};
+use abi::{
+    counters::Counter,
+    window::{Config, QueueKind},
+};
 use fake::{
     Random, ipv4_frame,
-    rig::{CONFIG, Rig, Wire},
+    rig::{Rig, Wire, config},
 };
 use mbuf::Flags;
+use shmqueue::queue::{Consume, Produce};
 
-for_both! {
+for_all! {
     frames_go_both_ways;
     a_burst_costs_few_register_accesses;
     a_server_that_sleeps_is_resumed_once_and_one_that_does_not_is_not;
@@ -23,8 +27,8 @@ mod on {
     use super::*;
 
     /// Random bursts each way, with a lazy or a prompt device; every frame arrives once and in order.
-    pub fn frames_go_both_ways<W: Wire>() {
-        let mut rig = Rig::<W>::new(CONFIG);
+    pub fn frames_go_both_ways<W: Wire>(queue: QueueKind) {
+        let mut rig = Rig::<W>::new(config(queue));
         let mut random = Random(0x9e37_79b9_7f4a_7c15);
         let (mut offered, mut arrived, mut queued, mut left) = (0u32, 0u32, 0u32, 0u32);
         for round in 0..3000 {
@@ -70,8 +74,8 @@ mod on {
         assert_eq!(rig.count(Counter::FramesIn), u64::from(offered));
     }
 
-    pub fn a_burst_costs_few_register_accesses<W: Wire>() {
-        let mut rig = Rig::<W>::new(CONFIG);
+    pub fn a_burst_costs_few_register_accesses<W: Wire>(queue: QueueKind) {
+        let mut rig = Rig::<W>::new(config(queue));
         rig.set(false, true);
         let before = *rig.machine.accesses.borrow();
         for number in 0..64 {
@@ -83,7 +87,7 @@ mod on {
         assert_eq!(rig.server.receive().len(), 64);
         let items: Vec<_> =
             (0..64).map(|number| rig.server.frame(&ipv4_frame(1514, number), &[]).unwrap()).collect();
-        rig.server.out.append_batch(&items).unwrap();
+        rig.server.out.produce_batch(&items).unwrap();
         let (before, doorbells) = (*rig.machine.accesses.borrow(), rig.machine.model.borrow().doorbells());
         let _ = rig.endpoint.start();
         assert_eq!(rig.machine.model.borrow().doorbells() - doorbells, 1);
@@ -93,13 +97,13 @@ mod on {
         rig.settle();
     }
 
-    pub fn a_server_that_sleeps_is_resumed_once_and_one_that_does_not_is_not<W: Wire>() {
-        let mut rig = Rig::<W>::new(CONFIG);
+    pub fn a_server_that_sleeps_is_resumed_once_and_one_that_does_not_is_not<W: Wire>(queue: QueueKind) {
+        let mut rig = Rig::<W>::new(config(queue));
         rig.wire(&ipv4_frame(60, 0));
         assert!(!rig.interrupts().resume);
         rig.server.receive();
-        for queue in &mut rig.server.input {
-            queue.set_idle();
+        for input in &mut rig.server.input {
+            input.set_idle();
         }
         assert!(rig.server.receive().is_empty());
         rig.wire(&ipv4_frame(60, 1));
@@ -113,8 +117,8 @@ mod on {
         rig.settle();
     }
 
-    pub fn chains_are_sent_and_come_back<W: Wire>() {
-        let mut rig = Rig::<W>::new(CONFIG);
+    pub fn chains_are_sent_and_come_back<W: Wire>(queue: QueueKind) {
+        let mut rig = Rig::<W>::new(config(queue));
         let frame: Vec<u8> = (0..1500u32).map(|i| i as u8).collect();
         for pieces in 1..=16usize {
             for lazy in [false, true] {
@@ -136,8 +140,8 @@ mod on {
         assert_eq!(rig.count(Counter::DeferredFrees), 31);
     }
 
-    pub fn frames_that_cannot_be_sent_are_counted_and_freed<W: Wire>() {
-        let mut rig = Rig::<W>::new(CONFIG);
+    pub fn frames_that_cannot_be_sent_are_counted_and_freed<W: Wire>(queue: QueueKind) {
+        let mut rig = Rig::<W>::new(config(queue));
         let frame = vec![1; 1500];
         assert!(rig.send(&frame[..13], &[]));
         assert!(rig.send(&[], &[]));
@@ -162,8 +166,8 @@ mod on {
         assert_eq!(rig.sent(), [frame]);
     }
 
-    pub fn a_full_ring_goes_on_by_interrupt<W: Wire>() {
-        let mut rig = Rig::<W>::new(Config { pools: 2, mbufs_per_pool: 1024, clusters_per_pool: 512 });
+    pub fn a_full_ring_goes_on_by_interrupt<W: Wire>(queue: QueueKind) {
+        let mut rig = Rig::<W>::new(Config { pools: 2, mbufs_per_pool: 1024, clusters_per_pool: 512, queue });
         rig.set(false, true);
         let mut queued = 0;
         while queued < 500 && rig.send(&ipv4_frame(60, queued), &[]) {
@@ -187,8 +191,8 @@ mod on {
         assert_eq!(numbers.len(), 500);
     }
 
-    pub fn checksums_are_filled_in<W: Wire>() {
-        let mut rig = Rig::<W>::new(CONFIG);
+    pub fn checksums_are_filled_in<W: Wire>(queue: QueueKind) {
+        let mut rig = Rig::<W>::new(config(queue));
         assert_ne!(rig.endpoint.info().offload & abi::device::offload::TX_CHECKSUM, 0);
         for number in 0..200 {
             let mut frame = ipv4_frame(400, number);

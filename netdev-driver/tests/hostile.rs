@@ -5,17 +5,23 @@ mod fake;
 
 use abi::{
     counters::Counter,
-    window::{Config, Layout},
+    window::{Config, Layout, Queue, QueueKind, RING_ITEMS},
 };
 use fake::{
-    Random, ipv4_frame,
-    rig::{CONFIG, Rig, Wire},
+    Random,
+    e1000::E1000Model,
+    ipv4_frame,
+    rig::{Rig, Wire, config},
     server::Server,
+    virtio::VirtioModel,
 };
 use netdev_driver::{Outcome, endpoint::STUCK_NS};
-use shmqueue::PeerMisbehaviour;
+use shmqueue::{
+    PeerMisbehaviour,
+    queue::{Consume, Produce},
+};
 
-for_both! {
+for_all! {
     without_buffers_frames_are_dropped_and_all_goes_on;
     floods_of_bad_frames_cost_counters;
     a_device_that_stands_still_is_reset;
@@ -27,12 +33,100 @@ for_both! {
     windows_open_and_close;
 }
 
+/// A ring has room for all mbufs, so it is full only by a lie of its consumer. Frames are then dropped and counted, and all goes on when the
+/// lie ends; but where buffers cannot be given back the window is closed.
+#[test]
+fn a_ring_that_pretends_to_be_full_costs_frames_or_the_window() {
+    in_ring_pretends::<E1000Model>();
+    in_ring_pretends::<VirtioModel>();
+    deferred_ring_pretends::<E1000Model>();
+    deferred_ring_pretends::<VirtioModel>();
+}
+
+/// Writes a ring's second line, the consumer's index.
+fn set_head<W: Wire>(rig: &Rig<W>, queue: Queue, head: u32) {
+    let at = rig.layout.queue_at(queue) as usize + 64;
+    // SAFETY: inside the leaked window; this is what a hostile server does.
+    unsafe { rig.base.add(at).cast::<u32>().write_volatile(head) };
+}
+
+fn in_ring_pretends<W: Wire>() {
+    let mut rig = Rig::<W>::new(config(QueueKind::Ring));
+    // The producer looks at the index when it has gone round once.
+    let mut came = 0;
+    while came < RING_ITEMS as u32 - 4 {
+        for _ in 0..60.min(RING_ITEMS as u32 - 4 - came) {
+            assert!(rig.wire(&ipv4_frame(60, came)));
+            came += 1;
+        }
+        assert_eq!(rig.interrupts().misbehaviour, None);
+        rig.server.receive();
+    }
+    set_head(&rig, Queue::InIpv4, 0);
+    for number in 0..10 {
+        assert!(rig.wire(&ipv4_frame(60, number)));
+    }
+    assert_eq!(rig.interrupts().misbehaviour, None);
+    assert_eq!(
+        (rig.count(Counter::DropQueueFull), rig.count(Counter::DeliveredIpv4)),
+        (6, u64::from(came) + 4)
+    );
+    assert!(rig.wire(&ipv4_frame(60, 10)));
+    let _ = rig.interrupts();
+    assert_eq!(rig.count(Counter::DropQueueFull), 7);
+    rig.assert_counters();
+    // The server takes what there is, and so tells the truth again.
+    assert_eq!(rig.server.receive().len(), 4);
+    assert!(rig.wire(&ipv4_frame(60, 11)));
+    let _ = rig.interrupts();
+    assert_eq!(rig.server.receive().len(), 1);
+    rig.settle();
+    // An index that cannot be costs the window.
+    let room = RING_ITEMS as u32;
+    for _ in 0..room {
+        assert!(rig.wire(&ipv4_frame(60, 12)));
+        set_head(&rig, Queue::InIpv4, u32::MAX / 2);
+        if let Some(misbehaviour) = rig.interrupts().misbehaviour {
+            assert_eq!(misbehaviour, PeerMisbehaviour::Index(u32::MAX / 2));
+            rig.endpoint.close();
+            rig.assert_counters();
+            return;
+        }
+        rig.server.receive();
+    }
+    panic!("the index was never looked at");
+}
+
+fn deferred_ring_pretends<W: Wire>() {
+    let mut rig = Rig::<W>::new(config(QueueKind::Ring));
+    let frame = ipv4_frame(100, 0);
+    for number in 0..=RING_ITEMS as u32 {
+        // The consumer's index as it was before the first buffer came back.
+        if number == RING_ITEMS as u32 {
+            set_head(&rig, Queue::DeferredFree, 0);
+        }
+        // A chain is never freed by the driver itself.
+        let item = rig.server.frame(&frame, &[50]).unwrap();
+        let outcome = if rig.server.send(item) { rig.endpoint.start() } else { Outcome::default() };
+        rig.step();
+        let polled = rig.endpoint.poll();
+        let misbehaviour = outcome.misbehaviour.or(polled.misbehaviour);
+        if number == RING_ITEMS as u32 {
+            assert_eq!(misbehaviour, Some(PeerMisbehaviour::Refused(item.get())));
+        } else {
+            assert_eq!(misbehaviour, None, "{number}");
+            rig.server.drain_deferred();
+            rig.sent();
+        }
+    }
+}
+
 mod on {
     use super::*;
 
     /// The server keeps all it gets: the ring stays filled, frames are dropped, and when buffers come back all goes on.
-    pub fn without_buffers_frames_are_dropped_and_all_goes_on<W: Wire>() {
-        let mut rig = Rig::<W>::new(CONFIG);
+    pub fn without_buffers_frames_are_dropped_and_all_goes_on<W: Wire>(queue: QueueKind) {
+        let mut rig = Rig::<W>::new(config(queue));
         let mut hoard = Vec::new();
         while let Some(item) = rig.server.space.alloc_cluster() {
             hoard.push(item);
@@ -58,8 +152,8 @@ mod on {
         rig.settle();
     }
 
-    pub fn floods_of_bad_frames_cost_counters<W: Wire>() {
-        let mut rig = Rig::<W>::new(CONFIG);
+    pub fn floods_of_bad_frames_cost_counters<W: Wire>(queue: QueueKind) {
+        let mut rig = Rig::<W>::new(config(queue));
         let mut random = Random(77);
         let good = ipv4_frame(100, 0);
         for round in 0..4000u32 {
@@ -90,8 +184,8 @@ mod on {
         rig.settle();
     }
 
-    pub fn a_device_that_stands_still_is_reset<W: Wire>() {
-        let mut rig = Rig::<W>::new(CONFIG);
+    pub fn a_device_that_stands_still_is_reset<W: Wire>(queue: QueueKind) {
+        let mut rig = Rig::<W>::new(config(queue));
         rig.set(true, true);
         for number in 0..10 {
             assert!(rig.send(&ipv4_frame(300, number), &[]));
@@ -122,8 +216,8 @@ mod on {
         assert_eq!(rig.count(Counter::DeviceResets), 1);
     }
 
-    pub fn a_locked_pool_defers_frees<W: Wire>() {
-        let mut rig = Rig::<W>::new(CONFIG);
+    pub fn a_locked_pool_defers_frees<W: Wire>(queue: QueueKind) {
+        let mut rig = Rig::<W>::new(config(queue));
         rig.set(false, true);
         for number in 0..20 {
             assert!(rig.send(&ipv4_frame(300, number), &[]));
@@ -142,12 +236,12 @@ mod on {
         rig.settle();
     }
 
-    pub fn what_the_server_may_not_give_is_misbehaviour<W: Wire>() {
+    pub fn what_the_server_may_not_give_is_misbehaviour<W: Wire>(queue: QueueKind) {
         type Lie<W> = (&'static str, fn(&mut Rig<W>) -> shmqueue::Item);
         let lies: [Lie<W>; 8] = [
             ("twice", |rig| {
                 let item = rig.server.frame(&[7; 100], &[]).unwrap();
-                rig.server.out.append(item).unwrap();
+                rig.server.out.produce(item).unwrap();
                 assert_eq!(rig.endpoint.start().misbehaviour, None);
                 item
             }),
@@ -196,10 +290,10 @@ mod on {
             }),
         ];
         for (what, lie) in lies {
-            let mut rig = Rig::<W>::new(CONFIG);
+            let mut rig = Rig::<W>::new(config(queue));
             rig.set(true, true);
             let item = lie(&mut rig);
-            rig.server.out.append(item).unwrap();
+            rig.server.out.produce(item).unwrap();
             let outcome = rig.endpoint.start();
             assert!(outcome.misbehaviour.is_some(), "{what}");
             rig.endpoint.close();
@@ -208,10 +302,10 @@ mod on {
             rig.assert_counters();
         }
         // A free list that leads into the receive ring.
-        let mut rig = Rig::<W>::new(CONFIG);
+        let mut rig = Rig::<W>::new(config(queue));
         assert!(rig.wire(&ipv4_frame(60, 0)));
         let _ = rig.interrupts();
-        let item = rig.server.input[1].dequeue().unwrap().unwrap();
+        let item = rig.server.input[1].consume().unwrap().unwrap();
         let posted = (0..rig.layout.config.mbufs())
             .filter_map(|i| shmqueue::Item::new(rig.layout.mbufs_at + 128 * i))
             .rfind(|&posted| posted != item && rig.server.view.mbuf(posted).unwrap().cluster().is_some())
@@ -226,8 +320,8 @@ mod on {
         assert!(matches!(misbehaviour, Some(PeerMisbehaviour::Refused(_))), "{misbehaviour:?}");
     }
 
-    pub fn data_may_end_where_the_buffer_ends<W: Wire>() {
-        let mut rig = Rig::<W>::new(CONFIG);
+    pub fn data_may_end_where_the_buffer_ends<W: Wire>(queue: QueueKind) {
+        let mut rig = Rig::<W>::new(config(queue));
         for (bytes, room) in [(100, 2048), (60, 80)] {
             let item = rig.server.frame(&vec![7; bytes as usize], &[]).unwrap();
             let mbuf = rig.server.view.mbuf(item).unwrap();
@@ -242,8 +336,8 @@ mod on {
     }
 
     /// What is freed is what was claimed: the ledger's word counts, not what the mbuf says when the frame has left.
-    pub fn a_cluster_that_is_exchanged_while_it_is_sent_is_misbehaviour<W: Wire>() {
-        let mut rig = Rig::<W>::new(CONFIG);
+    pub fn a_cluster_that_is_exchanged_while_it_is_sent_is_misbehaviour<W: Wire>(queue: QueueKind) {
+        let mut rig = Rig::<W>::new(config(queue));
         rig.set(false, true);
         // The first may be the last of its pool; the other two are of one pool.
         let [_, sent, kept] = [0, 1, 2].map(|n| rig.server.frame(&ipv4_frame(300, n), &[]).unwrap());
@@ -257,18 +351,21 @@ mod on {
     }
 
     /// Random words all over the control part of the window, while traffic goes on: nothing panics, hangs or touches what it must not.
-    pub fn a_hostile_window_is_survived<W: Wire>() {
+    pub fn a_hostile_window_is_survived<W: Wire>(queue: QueueKind) {
         let mut random = Random(0xbad);
         let (mut closed, mut opened) = (0, 0);
-        let mut rig = Rig::<W>::new(Config { pools: 2, mbufs_per_pool: 128, clusters_per_pool: 64 });
+        let mut rig = Rig::<W>::new(Config { pools: 2, mbufs_per_pool: 128, clusters_per_pool: 64, queue });
         for round in 0..6000u32 {
             rig.set(false, random.below(2) == 0);
             for _ in 0..random.below(6) {
                 rig.wire(&ipv4_frame(60 + random.below(1400) as usize, round));
             }
             for _ in 0..1 + random.below(4) {
-                let area = match random.below(4) {
-                    0 => 4096..rig.layout.pools_at,
+                // The words in front of each queue's block are its own; a ring's items come after them.
+                let queue = 4096 + random.below(6) as u32 * queue.block_bytes();
+                let area = match random.below(5) {
+                    0 => queue..queue + 256,
+                    4 => 4096..rig.layout.pools_at,
                     1 => rig.layout.pools_at..rig.layout.mbufs_at,
                     _ => rig.layout.mbufs_at..rig.layout.clusters_at,
                 };
@@ -313,8 +410,8 @@ mod on {
         assert_eq!(rig.sent(), [ipv4_frame(60, 2)]);
     }
 
-    pub fn windows_open_and_close<W: Wire>() {
-        let mut rig = Rig::<W>::new(CONFIG);
+    pub fn windows_open_and_close<W: Wire>(queue: QueueKind) {
+        let mut rig = Rig::<W>::new(config(queue));
         for round in 0..20u32 {
             assert!(rig.endpoint.open().is_err(), "it is open");
             assert!(rig.wire(&ipv4_frame(60, round)));

@@ -12,13 +12,16 @@ use crate::{
     dhcp::{DHCP_SLOT, Dhcp},
     frame::is_syn,
     link::{Link, RxFrame},
+    phy::Traffic,
     socket::{Context, Protocol, Served, Socket},
     stack::{Stack, Target},
     status::{Counters, StatusPage},
     system::{SharedMemory, System},
 };
 
+mod calls;
 pub mod requests;
+pub mod transfer;
 
 /// Sockets of all applications together, those that still send what was written among them.
 pub const SOCKETS: usize = 128;
@@ -43,6 +46,8 @@ pub struct Server<L: Link, S: System> {
     /// The last pass took as many frames as a pass may.
     unfinished: bool,
     next_ident: u16,
+    /// Applications map no rings: their ends are here.
+    keeps_ends: bool,
 }
 
 impl<L: Link, S: System> Server<L, S> {
@@ -64,7 +69,13 @@ impl<L: Link, S: System> Server<L, S> {
             batch: Vec::with_capacity(BATCH),
             unfinished: false,
             next_ident: seed as u16 | 1,
+            keeps_ends: false,
         })
+    }
+
+    /// From now on applications map the pages of their sockets alone, and ask for each read and write ([`transfer`]).
+    pub const fn keep_ends(&mut self) {
+        self.keeps_ends = true;
     }
 
     /// Gets the address by DHCP.
@@ -100,16 +111,19 @@ impl<L: Link, S: System> Server<L, S> {
             worked = true;
             dhcp.serve(&mut self.stack);
         }
+        worked |= self.count_traffic(&before);
+        self.stack.link.flush();
+        worked
+    }
+
+    /// Counts what has gone by since `before`; whether something was sent.
+    fn count_traffic(&mut self, before: &Traffic) -> bool {
         let traffic = self.stack.traffic;
         let sent = traffic.sent - before.sent;
         self.counters.add(ServerCounter::FramesOut, sent);
         self.counters.add(ServerCounter::StackCopies, traffic.copies - before.copies);
         self.counters.add(ServerCounter::StackCopiedBytes, traffic.copied_bytes - before.copied_bytes);
-        if sent != 0 {
-            worked = true;
-        }
-        self.stack.link.flush();
-        worked
+        sent != 0
     }
 
     fn take_frames(&mut self) -> bool {
@@ -177,13 +191,26 @@ impl<L: Link, S: System> Server<L, S> {
                 continue;
             }
             worked = true;
-            let mut context =
-                Context { stack: &mut self.stack, system: &mut self.system, counters: &mut self.counters };
-            if socket.serve(&mut context) == Served::Gone {
-                self.remove(slot as Slot);
-            }
+            self.serve(slot as Slot);
         }
         worked
+    }
+
+    #[inline(always)]
+    fn serve(&mut self, slot: Slot) {
+        let Some(Some(socket)) = self.sockets.get_mut(usize::from(slot)) else { return };
+        let mut context =
+            Context { stack: &mut self.stack, system: &mut self.system, counters: &mut self.counters };
+        if socket.serve(&mut context) == Served::Gone {
+            self.remove(slot);
+        }
+    }
+
+    /// When the next timer runs out, in microseconds.
+    #[must_use]
+    pub fn next_deadline(&self) -> i64 {
+        let dhcp = self.dhcp.as_ref().map_or(i64::MAX, |dhcp| dhcp.deadline);
+        self.sockets.iter().flatten().fold(dhcp, |soonest, socket| soonest.min(socket.deadline))
     }
 
     /// Forgets a socket; its memory goes back.
@@ -211,11 +238,10 @@ impl<L: Link, S: System> Server<L, S> {
         // application's before it loads our wait word.
         shmqueue::sync::full_fence();
         let now = self.stack.now.total_micros();
-        let mut deadline = self.dhcp.as_ref().map_or(i64::MAX, |dhcp| dhcp.deadline);
+        let deadline = self.next_deadline();
         let mut work = self.stack.link.has_frames();
         for socket in self.sockets.iter().flatten() {
             work |= socket.has_work(now);
-            deadline = deadline.min(socket.deadline);
         }
         if work || deadline <= now {
             self.wake();
@@ -231,7 +257,8 @@ impl<L: Link, S: System> Server<L, S> {
         self.stack.link.clear_idle();
     }
 
-    fn publish_counters(&mut self) {
+    /// Makes the counters readable in the status page.
+    pub fn publish_counters(&mut self) {
         let open = self.sockets.iter().flatten().filter(|socket| socket.owner != 0).count();
         self.counters.set(ServerCounter::Sockets, open as u64);
         self.counters.set(ServerCounter::NoBuffer, self.stack.link.no_buffer());

@@ -9,6 +9,8 @@
 //! | [`WaitFree`] | an end none of whose methods waits | [`InProducer`], [`OutConsumer`] | both ends |
 //! | [`InQueue`], [`OutQueue`] | a kind of queue, with the types of its ends | [`DualQueue`] | [`Ring`] |
 //!
+//! Which kind it is may also be chosen when the program runs: [`either`](self::either) has all of them for one or the other.
+//!
 //! No method of a trait waits for an event: [`next`] takes from its caller how that is done. Some ends of the
 //! protocol side spin for a critical section of the other side on another processor; [`WaitFree`] keeps them out of
 //! an interrupt handler:
@@ -25,13 +27,14 @@
 //! # What differs between the kinds
 //! A dual queue takes any number of items, and needs [`Links`]; a ring is [full](ProduceError::Full) after `N`, and
 //! ignores them. A ring that has room for all items there are is never full. A batch goes into a dual queue as a
-//! whole; [`Produce::produce_batch`] promises no more than its front, in order.
+//! whole; [`Produce::produce_batch`] promises no more than its front, in order. What an end has met at locks
+//! ([`Stats`]) is all zeros for a ring, which has none.
 
 use core::{fmt, ops::ControlFlow};
 
 use crate::{
     Drained, DualQueue, EnqueueError, InConsumer, InProducer, Item, Links, OutConsumer, OutProducer,
-    PeerMisbehaviour,
+    PeerMisbehaviour, Stats,
     ring::{PushError, Ring, RingConsumer, RingProducer},
 };
 
@@ -103,6 +106,14 @@ pub trait Produce {
     /// its last item: who does not ask may strand the items.
     #[must_use = "an idle consumer that is not woken leaves the items on the queue"]
     fn consumer_idle(&self) -> bool;
+
+    /// [`consumer_idle`](Self::consumer_idle) without the fence, for a producer of several queues that has put one
+    /// [`full_fence`](crate::sync::full_fence) behind the items of all of them.
+    #[must_use = "an idle consumer that is not woken leaves the items on the queue"]
+    fn consumer_idle_fenced(&self) -> bool;
+
+    /// What this end has met.
+    fn stats(&self) -> Stats;
 }
 
 /// The end of a task that takes items from a queue, and waits for an event when there are none ([`next`]).
@@ -113,11 +124,37 @@ pub trait Consume {
     /// What the peer wrote makes no sense.
     fn consume(&mut self) -> Result<Option<Item>, PeerMisbehaviour>;
 
+    /// Takes as many as there are, at most `items.len()`, into the front of `items`; returns how many.
+    ///
+    /// # Errors
+    /// As [`consume`](Self::consume), if there was not even a first; else the next call reports it.
+    #[inline]
+    fn consume_batch(&mut self, items: &mut [Item]) -> Result<usize, PeerMisbehaviour> {
+        let mut count = 0;
+        for slot in items {
+            match self.consume() {
+                Ok(Some(item)) => *slot = item,
+                Ok(None) => break,
+                Err(misbehaviour) if count == 0 => return Err(misbehaviour),
+                Err(_) => break,
+            }
+            count += 1;
+        }
+        Ok(count)
+    }
+
     /// Declares the consumer idle: condition, FENCE. Then consume once more, and wait only if there is still nothing.
     fn set_idle(&mut self);
 
+    /// [`set_idle`](Self::set_idle) without the fence, for a consumer of several queues that sets all their conditions
+    /// and then puts one [`full_fence`](crate::sync::full_fence) before it looks at all of them again.
+    fn announce_idle(&mut self);
+
     /// The consumer works again, having found an item or having been woken.
     fn clear_idle(&mut self);
+
+    /// What this end has met.
+    fn stats(&self) -> Stats;
 }
 
 /// The end of a device driver, which takes what there is and never waits: the producer starts it when it is idle.
@@ -133,6 +170,15 @@ pub trait Drain: WaitFree {
         budget: u32,
         send: impl FnMut(Item) -> ControlFlow<()>,
     ) -> Result<Drained, PeerMisbehaviour>;
+
+    /// Whether there is something to drain; a look that takes nothing.
+    fn waits(&self) -> bool;
+
+    /// Declares the consumer idle at the start, before the producer puts its first item on the queue.
+    fn start_idle(&mut self);
+
+    /// What this end has met.
+    fn stats(&self) -> Stats;
 }
 
 /// An end for the side that must not wait: each of its methods makes a number of accesses that the caller's
@@ -223,6 +269,7 @@ pub fn next(consumer: &mut impl Consume, mut wait: impl FnMut()) -> Result<Item,
     }
 }
 
+pub mod either;
 mod kinds;
 
 #[cfg(all(test, not(loom)))]

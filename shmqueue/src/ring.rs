@@ -73,6 +73,16 @@ impl<const N: usize> Ring<N> {
         }
     }
 
+    /// Whether the consumer has declared itself idle; for statistics and audits, without a fence.
+    pub fn is_idle(&self) -> bool {
+        self.condition.0.load(Relaxed) != 0
+    }
+
+    /// Whether there is nothing in it, by the two indices as they are now: for audits, and for a look before a wait.
+    pub fn is_empty(&self) -> bool {
+        self.tail.0.load(Relaxed) == self.head.0.load(Relaxed)
+    }
+
     #[inline(always)]
     fn slot(&self, position: u32) -> &AtomicU32 {
         &self.slots[(position & Self::MASK) as usize]
@@ -143,11 +153,58 @@ impl<'q, const N: usize> RingProducer<'q, N> {
         Ok(())
     }
 
+    /// Pushes items from the front of `items`, in order, as many as there is room for, and shows all of them to the
+    /// consumer with one store; returns how many.
+    ///
+    /// # Errors
+    /// Not even the first was pushed; see [`PushError`].
+    #[inline]
+    pub fn push_batch(&mut self, items: &[Item]) -> Result<usize, PushError> {
+        let mut room = self.room();
+        if room < items.len() {
+            let head = self.ring.head.0.load(Acquire); // pairs with `RingConsumer::pop`, which reads before it
+            if self.tail.wrapping_sub(head) as usize > N {
+                return Err(PushError::Peer(PeerMisbehaviour::Index(head)));
+            }
+            self.head_seen = head;
+            room = self.room();
+            if room == 0 {
+                return Err(PushError::Full);
+            }
+        }
+        let items = &items[..room.min(items.len())];
+        let mut tail = self.tail;
+        for item in items {
+            #[cfg(loom)]
+            self.ring.shadow[(tail & Ring::<N>::MASK) as usize].with_mut(|_| ());
+            self.ring.slot(tail).store(item.get(), Relaxed);
+            tail = tail.wrapping_add(1);
+        }
+        self.tail = tail;
+        self.ring.tail.0.store(tail, Release); // pairs with `RingConsumer::pop`: all slots are filled before
+        Ok(items.len())
+    }
+
+    /// The room that there was when the consumer's index was last looked at.
+    #[inline(always)]
+    const fn room(&self) -> usize {
+        // Never negative: `head_seen` is a checked index of the consumer, and `tail` went no further than its room.
+        N - self.tail.wrapping_sub(self.head_seen) as usize
+    }
+
     /// FENCE, then the condition: whether the consumer has to be woken. Once per burst, after its last push.
     #[inline]
     #[must_use = "an idle consumer that is not woken leaves the items in the ring"]
     pub fn consumer_idle(&self) -> bool {
         full_fence(); // pairs with the one in `RingConsumer::set_idle`
+        self.consumer_idle_fenced()
+    }
+
+    /// The condition without the fence, for a producer of several rings that has put one [`full_fence`] behind all its
+    /// pushes.
+    #[inline]
+    #[must_use = "an idle consumer that is not woken leaves the items in the ring"]
+    pub fn consumer_idle_fenced(&self) -> bool {
         self.ring.condition.0.load(Relaxed) != 0
     }
 }
@@ -205,8 +262,22 @@ impl<'q, const N: usize> RingConsumer<'q, N> {
     /// nothing.
     #[inline]
     pub fn set_idle(&mut self) {
-        self.ring.condition.0.store(1, Release);
+        self.announce_idle();
         full_fence(); // pairs with the one in `RingProducer::consumer_idle`
+    }
+
+    /// [`set_idle`](Self::set_idle) without the fence, for a consumer of several rings that sets all their conditions and
+    /// then puts one [`full_fence`] before it looks at all of them again; and for one that is idle from the start,
+    /// before the producer pushes for the first time.
+    #[inline]
+    pub fn announce_idle(&mut self) {
+        self.ring.condition.0.store(1, Release);
+    }
+
+    /// Whether there is an item, by the producer's index as it is now; a look that takes nothing and checks nothing.
+    #[inline]
+    pub fn waits(&self) -> bool {
+        self.tail_seen != self.head || self.ring.tail.0.load(Relaxed) != self.head
     }
 
     /// The consumer works again.

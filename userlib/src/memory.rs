@@ -9,6 +9,8 @@ use abi::{
     vm::{PAGE_BYTES, PROT_READ, PROT_WRITE},
 };
 
+use shmqueue::copy::{copy_in, copy_out};
+
 use crate::{port::Right, raw};
 
 /// Pages mapped into this task, until it is dropped.
@@ -37,9 +39,45 @@ impl Mapping {
         Self::at(address, len)
     }
 
+    /// Takes over pages that the kernel has mapped for this task.
+    ///
+    /// # Safety
+    /// All `len` bytes, whole pages, are mapped for reading and writing, and nobody else unmaps them.
+    pub(crate) unsafe fn adopt(address: u64, len: usize) -> Result<Self, Error> {
+        Self::at(address, len)
+    }
+
+    /// The pages of the first `length` bytes have left the address space: what is behind them goes now.
+    pub(crate) fn give_away(self, length: usize) {
+        let gone = length.next_multiple_of(PAGE_BYTES as usize).min(self.len);
+        let (address, len) = (self.address() + gone as u64, self.len - gone);
+        core::mem::forget(self);
+        if len > 0 {
+            drop(Self::at(address, len));
+        }
+    }
+
     fn at(address: u64, len: usize) -> Result<Self, Error> {
         let base = NonNull::new(core::ptr::with_exposed_provenance_mut(address as usize));
         Ok(Self { base: base.ok_or(Error::PeerMisbehaviour)?, len })
+    }
+
+    /// Memory of its own that begins with `bytes`.
+    ///
+    /// # Errors
+    /// As for [`allocate`](Self::allocate).
+    pub fn with_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        let it = Self::allocate(bytes.len())?;
+        // SAFETY: the mapping is new, as long as the bytes at least, and nothing refers to it.
+        unsafe { copy_in(it.base.as_ptr(), bytes) };
+        Ok(it)
+    }
+
+    /// Copies the front of it to all of `bytes`, or as much as there is.
+    pub fn copy_out(&self, bytes: &mut [u8]) {
+        let length = bytes.len().min(self.len);
+        // SAFETY: so many bytes are mapped for as long as `self`, and nobody has an exclusive reference to them: see the type.
+        unsafe { copy_out(&mut bytes[..length], self.base.as_ptr()) };
     }
 
     /// Where it begins.

@@ -1,15 +1,20 @@
-//! Messages, with the rights that they carry as owned values.
-#![expect(unsafe_code, reason = "system calls")]
+//! Messages, with the rights and the data that they carry as owned values.
+//!
+//! Data in line is copied to a buffer that the receiver gives ([`receive_with`]); data out of line comes as pages that are the
+//! receiver's from then on ([`Incoming::take_pages`]), until they are dropped.
+#![expect(unsafe_code, reason = "system calls, and the bytes of pages that came")]
 
-use core::{ops::Deref, time::Duration};
+use core::{marker::PhantomData, ops::Deref, time::Duration};
 
 use abi::{
     Error,
-    message::{BODY_BYTES, Disposition, Message},
+    message::{BODY_BYTES, DATA_MAX, Data, Disposition, Message},
     syscall::Syscall,
+    vm::PAGE_BYTES,
 };
 
 use crate::{
+    memory::Mapping,
     port::{ReceiveRight, Right, SendRight, Source},
     raw,
     time::limit_ns,
@@ -17,19 +22,22 @@ use crate::{
 
 /// A message to be sent.
 ///
-/// A right that moves stays in here until the message has gone: after an error it is still ours.
+/// A right or a page that moves stays in here until the message has gone: after an error it is still ours.
 #[derive(Debug)]
-pub struct Outgoing {
+pub struct Outgoing<'d> {
     message: Message,
     /// What moves: the carried right, the reply right.
     moved: [Option<Right>; 2],
+    /// The pages that move.
+    pages: Option<Mapping>,
+    data: PhantomData<&'d [u8]>,
 }
 
-impl Outgoing {
+impl<'d> Outgoing<'d> {
     /// An empty message.
     #[must_use]
     pub const fn new(id: u32) -> Self {
-        Self { message: Message::new(0, id), moved: [None, None] }
+        Self { message: Message::new(0, id), moved: [None, None], pages: None, data: PhantomData }
     }
 
     /// A message whose body is these words.
@@ -113,6 +121,31 @@ impl Outgoing {
         self
     }
 
+    /// The data that goes along, in line; at most [`DATA_MAX`] bytes, or the send is [`Error::BadArgument`].
+    #[must_use]
+    pub fn data(mut self, bytes: &'d [u8]) -> Self {
+        self.pages = None;
+        self.message.data_address = bytes.as_ptr().expose_provenance() as u64;
+        self.message.data_length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        self.message.data_kind = Data::Inline.raw();
+        self
+    }
+
+    /// The data that goes along, out of line: the first `length` bytes of pages of our own. The receiver gets the pages, and we have them
+    /// no more; what of the mapping lies behind them is given up.
+    ///
+    /// # Panics
+    /// If there are not so many bytes: the program's own mistake.
+    #[must_use]
+    pub fn pages(mut self, pages: Mapping, length: usize) -> Self {
+        assert!((1..=pages.len()).contains(&length), "{length} bytes of a mapping of {}", pages.len());
+        self.message.data_address = pages.address();
+        self.message.data_length = u32::try_from(length).unwrap_or(u32::MAX);
+        self.message.data_kind = Data::OutOfLine.raw();
+        self.pages = Some(pages);
+        self
+    }
+
     /// Sends it, waiting for room in the port's queue no longer than `limit`.
     ///
     /// # Errors
@@ -135,6 +168,11 @@ impl Outgoing {
         sent
     }
 
+    /// The message itself, for who hands it to the kernel in another way.
+    pub(crate) const fn message(&self) -> &Message {
+        &self.message
+    }
+
     fn send_to_name(&mut self, name: u32, limit: Option<Duration>) -> Result<(), Error> {
         self.message.destination = name;
         let address = (&raw const self.message) as u64;
@@ -143,19 +181,59 @@ impl Outgoing {
         for right in self.moved.iter_mut().filter_map(Option::take) {
             let _ = right.into_name(); // the receiver's now
         }
+        if let Some(pages) = self.pages.take() {
+            pages.give_away(self.message.data_length as usize);
+        }
         Ok(())
     }
 }
 
-/// A message that came, with the rights in it.
+/// A message that came, with the rights and the data in it.
 #[derive(Debug)]
-pub struct Incoming {
+pub struct Incoming<'b> {
     message: Message,
     reply: Option<Right>,
     carried: Option<Right>,
+    inline: &'b [u8],
+    pages: Option<Mapping>,
 }
 
-impl Incoming {
+impl<'b> Incoming<'b> {
+    /// A message that the kernel has just written, with `buffer` as the room for data in line.
+    pub(crate) fn from_kernel(message: Message, buffer: &'b mut [u8]) -> Result<Self, Error> {
+        let (reply, carried) = (Right::from_name(message.reply), Right::from_name(message.carried));
+        let length = message.data_length as usize;
+        let (mut inline, mut pages) = (&[][..], None);
+        match Data::from_raw(message.data_kind) {
+            Some(Data::Inline) => inline = buffer.get(..length).ok_or(Error::PeerMisbehaviour)?,
+            Some(Data::OutOfLine) => {
+                let whole = length.next_multiple_of(PAGE_BYTES as usize);
+                // SAFETY: the kernel has just mapped these pages for us, and nobody else here knows of them.
+                pages = Some(unsafe { Mapping::adopt(message.data_address, whole) }?);
+            }
+            Some(Data::None) | None => {}
+        }
+        Ok(Self { message, reply, carried, inline, pages })
+    }
+
+    /// The data that came along; empty if there was none, or no room for it was given.
+    #[must_use]
+    pub fn data(&self) -> &[u8] {
+        match &self.pages {
+            // SAFETY: the pages are ours alone since they were taken out of the sender's address space, they are mapped as long
+            // as `self` has the mapping, and nobody writes to them meanwhile; the kernel put so many bytes there.
+            Some(pages) => unsafe {
+                core::slice::from_raw_parts(pages.base().as_ptr(), self.message.data_length as usize)
+            },
+            None => self.inline,
+        }
+    }
+
+    /// Takes the pages in which data came out of line; [`Message::data_length`] bytes of them are the data.
+    pub fn take_pages(&mut self) -> Option<Mapping> {
+        self.pages.take()
+    }
+
     /// Takes the right to answer.
     pub fn take_reply(&mut self) -> Option<Right> {
         self.reply.take()
@@ -179,7 +257,7 @@ impl Incoming {
     }
 }
 
-impl Deref for Incoming {
+impl Deref for Incoming<'_> {
     type Target = Message;
 
     fn deref(&self) -> &Message {
@@ -187,26 +265,74 @@ impl Deref for Incoming {
     }
 }
 
-/// Receives a message.
+/// Receives a message for whose data no room is needed: what comes in line with it is lost.
 ///
 /// # Errors
 /// [`Error::TimedOut`]; [`Error::WouldBlock`] with a limit of zero and nothing there.
-pub fn receive(from: &impl Source, limit: Option<Duration>) -> Result<Incoming, Error> {
+pub fn receive(from: &impl Source, limit: Option<Duration>) -> Result<Incoming<'static>, Error> {
+    match receive_with(from, &mut [], limit) {
+        Err(Error::TooLong) => receive_without_data(from),
+        received => received,
+    }
+}
+
+/// Receives a message, and its data if it came in line into `buffer`.
+///
+/// # Errors
+/// As for [`receive`]; [`Error::TooLong`]: the data needs more room, and the message is still there.
+#[inline]
+pub fn receive_with<'b>(
+    from: &impl Source,
+    buffer: &'b mut [u8],
+    limit: Option<Duration>,
+) -> Result<Incoming<'b>, Error> {
     let mut message = Message::new(0, 0);
-    let address = (&raw mut message) as u64;
-    // SAFETY: the kernel writes one message there, and any bytes are a message.
+    message.data_address = buffer.as_mut_ptr().expose_provenance() as u64;
+    message.data_length = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
+    let address = (&raw mut message).expose_provenance() as u64;
+    // SAFETY: the kernel writes one message there, and any bytes are a message; data it writes to the buffer, which we have borrowed.
     unsafe { raw::call(Syscall::MessageReceive, [from.source_name().into(), address, limit_ns(limit)]) }?;
-    let (reply, carried) = (Right::from_name(message.reply), Right::from_name(message.carried));
-    Ok(Incoming { message, reply, carried })
+    Incoming::from_kernel(message, buffer)
+}
+
+/// Somebody sent data that nobody here expects: takes the message, so that it does not stay in the way, and drops the data.
+#[cold]
+fn receive_without_data(from: &impl Source) -> Result<Incoming<'static>, Error> {
+    let room = Mapping::allocate(DATA_MAX)?;
+    // SAFETY: `room` is mapped for reading and writing, zeroed, and has no other reference.
+    let buffer = unsafe { core::slice::from_raw_parts_mut(room.base().as_ptr(), room.len()) };
+    let Incoming { mut message, reply, carried, pages, .. } =
+        receive_with(from, buffer, Some(Duration::ZERO))?;
+    if pages.is_none() {
+        (message.data_address, message.data_length, message.data_kind) = (0, 0, Data::None.raw());
+    }
+    Ok(Incoming { message, reply, carried, inline: &[], pages })
 }
 
 /// Sends a request and receives the reply, on a port made for it: a reply that comes too late dies with the port.
 ///
 /// # Errors
 /// As for [`Outgoing::send`] and [`receive`].
-pub fn ask(to: &SendRight, request: Outgoing, limit: Option<Duration>) -> Result<Incoming, Error> {
+pub fn ask(
+    to: &SendRight,
+    request: Outgoing<'_>,
+    limit: Option<Duration>,
+) -> Result<Incoming<'static>, Error> {
+    ask_with(to, request, &mut [], limit)
+}
+
+/// As [`ask`], with room for data in line that comes with the reply.
+///
+/// # Errors
+/// As for [`Outgoing::send`] and [`receive_with`].
+pub fn ask_with<'b>(
+    to: &SendRight,
+    request: Outgoing<'_>,
+    buffer: &'b mut [u8],
+    limit: Option<Duration>,
+) -> Result<Incoming<'b>, Error> {
     let port = ReceiveRight::allocate()?;
     let mut request = request.reply_once_to(&port);
     request.send(to, limit)?;
-    receive(&port, limit)
+    receive_with(&port, buffer, limit)
 }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use temp_dir::TempDir;
 
 use crate::build::{self, Images};
-use crate::cli::{MachineArgs, Path};
+use crate::cli::{MachineArgs, Path, Queue};
 use crate::error::{Context as _, Error, Result};
-use crate::machine::{self, Accel, Backend, Board, Machine, Nic, Serial};
+use crate::machine::{self, Accel, Backend, Board, Machine, Nic, Serial, name_of};
 use crate::network::{self, Link, Net, Place};
 use crate::setup::{self, Tool};
 use crate::{report, sys};
@@ -54,18 +54,27 @@ impl Session {
         Self::open(args.net, tools, args.kernel.as_deref(), &args.module)
     }
 
-    /// The machine with these options.
+    /// The machine with these options, of which none has several values.
     pub fn machine(&self, args: &MachineArgs) -> Result<Machine> {
+        self.machine_with(args, args.one_path()?, args.one_queue()?, args.one_nic()?)
+    }
+
+    /// The machine with these options, on this path, with this kind of queue and this network device.
+    pub fn machine_with(&self, args: &MachineArgs, path: Path, queue: Queue, nic: Nic) -> Result<Machine> {
         let module = self.write_module("modules.cpio", &self.images)?;
-        let Path::Window = args.path;
-        let mut arguments =
-            format!("path=window queue=dual pools={} {}", args.pools, self.link.kernel_arguments());
+        let mut arguments = format!(
+            "path={} queue={} pools={} {}",
+            name_of(&path),
+            name_of(&queue),
+            args.pools,
+            self.link.kernel_arguments()
+        );
         if !args.append.is_empty() {
             arguments += &format!(" {}", args.append);
         }
         let mut machine = Machine {
             board: args.board,
-            nic: args.nic,
+            nic,
             accel: Accel::Tcg,
             memory_mib: args.memory,
             kernel: self.images.kernel.clone(),
@@ -74,6 +83,7 @@ impl Session {
             backend: Backend::Link(self.link.clone()),
             pcap: args.pcap.clone(),
             plugin: None,
+            blocks: true,
             gdb: None,
             serial: Serial::Piped,
         };
@@ -94,6 +104,7 @@ impl Session {
             backend: Backend::Link(self.link.clone()),
             pcap: None,
             plugin: None,
+            blocks: true,
             gdb: None,
             serial: Serial::Piped,
         })

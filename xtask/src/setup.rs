@@ -37,6 +37,17 @@ pub const SPIN: Tool = Tool { program: "spin", package: "spin" };
 /// Counts instructions on the host. Only `cargo xtask queue-bench --insns` needs it.
 pub const VALGRIND: Tool = Tool { program: "valgrind", package: "valgrind" };
 
+/// Fetches packages. Only `--peer linux` needs it, and only on its first run.
+pub const APT_GET: Tool = Tool { program: "apt-get", package: "apt" };
+/// Takes packages apart.
+pub const DPKG_DEB: Tool = Tool { program: "dpkg-deb", package: "dpkg" };
+/// Takes archives apart.
+pub const TAR: Tool = Tool { program: "tar", package: "tar" };
+/// The other end of the guest's `ftp`. Only what runs that needs it.
+pub const VSFTPD: Tool = Tool { program: "vsftpd", package: "vsftpd" };
+/// The other end of the guest's `xdots`. Only what runs that needs it.
+pub const XVFB: Tool = Tool { program: "Xvfb", package: "xvfb" };
+
 /// Everything that any command needs.
 pub const ALL: &[Tool] = &[QEMU, IP, TC, UNSHARE, NUTTCP, IPERF, CC];
 

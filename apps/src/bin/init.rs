@@ -12,6 +12,7 @@ use abi::{
     Error, exit,
     message::NOTIFY_DEAD_NAME,
     name::{LOOK_UP, POWER_OFF, REGISTER, REPLY},
+    path::Path,
     syscall::NAME_MAX,
     thread::{PRIORITY_APPLICATION, PRIORITY_SERVER},
 };
@@ -41,6 +42,10 @@ fn main(_: Args) -> Result<(), Failed> {
     let mut shell = None;
     for (program, priority) in [("protocol-server", PRIORITY_SERVER), ("sh", PRIORITY_SHELL)] {
         if program == "sh" && info::option("shell") == Some("0") {
+            continue;
+        }
+        // There the stack is in the kernel.
+        if program == "protocol-server" && info::option(Path::OPTION) == Some(Path::Monolithic.name()) {
             continue;
         }
         match Task::spawn(program, "", priority, bootstrap.name()) {
@@ -140,7 +145,7 @@ impl Names {
     }
 }
 
-fn found(right: &SendRight) -> Outgoing {
+fn found(right: &SendRight) -> Outgoing<'static> {
     Outgoing::with_words(REPLY, &[0]).carry_copy(right.name())
 }
 
@@ -153,7 +158,7 @@ fn name_of(message: &Incoming) -> Option<String> {
 }
 
 /// An asker that has gone away is no concern of ours.
-fn answer(to: Option<Right>, mut reply: Outgoing) {
+fn answer(to: Option<Right>, mut reply: Outgoing<'_>) {
     if let Some(to) = to {
         let _ = reply.answer(to);
     }

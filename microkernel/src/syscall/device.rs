@@ -2,6 +2,7 @@
 
 use abi::Error;
 use abi::device::{Audit, NetInfo};
+use abi::path::Path;
 use abi::syscall::NAME_MAX;
 use abi::vm::PAGE_BYTES;
 use core::mem::offset_of;
@@ -22,8 +23,19 @@ impl<M: Machine> Kernel<M> {
         match self.ports.kind(port) {
             Kind::Device if self.device.owner == Some(self.current_task) => Ok(()),
             Kind::Device => Err(Error::Denied),
+            // There is no window on that path.
+            Kind::NetIo(_) => Err(Error::BadCall),
             Kind::Dead => Err(Error::Dead),
             _ => Err(Error::BadRight),
+        }
+    }
+
+    /// As [`Kernel::device_named`], and if it is so on the path by message, as which opener.
+    fn device_on_any_path(&self, raw: u64) -> Result<Option<u8>, Error> {
+        match self.device_named(raw) {
+            Ok(()) => Ok(None),
+            Err(Error::BadCall) => self.net_io_named(raw).map(Some),
+            Err(error) => Err(error),
         }
     }
 
@@ -43,6 +55,12 @@ impl<M: Machine> Kernel<M> {
         let wanted = self.copy_string(m, address, length, &mut room)?;
         let task = self.current_task;
         let Some(net) = m.net().filter(|_| wanted == b"net0") else { return Err(Error::NotFound) };
+        match net.path() {
+            Path::Window => {}
+            Path::Ipc => return Ok(Outcome::ok(self.open_net_io(m, task)?.into())),
+            // The stack in the kernel has it.
+            Path::Monolithic => return Err(Error::Exists),
+        }
         // Also while somebody still maps the window of the time before.
         if self.device.owner.is_some() || self.memory.objects.device_in_use() {
             return Err(Error::Exists);
@@ -84,7 +102,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     pub(super) fn device_info(&mut self, m: &mut M, device: u64, address: u64) -> Answer {
-        self.device_named(device)?;
+        self.device_on_any_path(device)?;
         let Some(net) = m.net() else { return Err(Error::Dead) };
         let info = net.info();
         let mut bytes = Bytes::<{ size_of::<NetInfo>() }>::new();
@@ -100,13 +118,18 @@ impl<M: Machine> Kernel<M> {
     }
 
     pub(super) fn device_bind_thread(&mut self, device: u64, thread: u64) -> Answer {
-        self.device_named(device)?;
-        self.device.thread = Some(self.thread_named(thread)?);
+        let opener = self.device_on_any_path(device)?;
+        let thread = Some(self.thread_named(thread)?);
+        match opener.and_then(|opener| self.net_io.openers[usize::from(opener)].as_mut()) {
+            Some(opener) => opener.thread = thread,
+            None => self.device.thread = thread,
+        }
         Ok(Outcome::ok(0))
     }
 
     pub(super) fn device_audit(&mut self, m: &mut M, device: u64, address: u64) -> Answer {
-        self.device_named(device)?;
+        // On the path by message all that there is is the kernel's, and nobody's account can be wrong but the kernel's own.
+        self.device_on_any_path(device)?;
         let Some(net) = m.net() else { return Err(Error::Dead) };
         let audit = net.audit();
         let mut bytes = Bytes::<{ size_of::<Audit>() }>::new();

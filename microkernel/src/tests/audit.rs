@@ -4,10 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::vec;
 use std::vec::Vec;
 
+use abi::message::Data;
+
 use super::fake::{Rig, WINDOW};
+use crate::data::phys;
 use crate::list::{Linked, List};
 use crate::names::Right;
-use crate::port::{Holder, Kind, PORTS, QUEUE_LIMIT};
+use crate::net_io::{FRAMES_PER_OPENER, OPENERS};
+use crate::port::{DATA_PAGES_IN_FLIGHT, DATA_PAGES_PER_TASK, Holder, Kind, PORTS, QUEUE_LIMIT};
 use crate::space::Origin;
 use crate::thread::State;
 
@@ -51,6 +55,13 @@ impl Rig {
         let mut counts = Counts::default();
         counts.port(kernel.host_port);
         kernel.device.port.into_iter().for_each(|port| counts.port(port));
+        for opener in kernel.net_io.openers.iter().flatten() {
+            counts.port(opener.port);
+            assert_ne!(kernel.tasks[usize::from(opener.task)].id, 0);
+            if let Some(thread) = opener.thread {
+                assert_ne!(kernel.threads[usize::from(thread)].state, State::Free);
+            }
+        }
         kernel
             .device
             .object
@@ -71,6 +82,9 @@ impl Rig {
             }
         }
         let mut payers: BTreeMap<u64, u16> = BTreeMap::new();
+        let mut data_pages: BTreeMap<u64, u16> = BTreeMap::new();
+        let mut in_flight = Vec::new();
+        let (mut frames_queued, mut filters) = ([0; OPENERS], 0);
         for port in 0..PORTS as u16 {
             let slot = kernel.ports.get(port);
             let queued = elements(&slot.queue, &kernel.messages.table);
@@ -83,7 +97,16 @@ impl Rig {
                         assert_eq!(receive_rights.insert(moved, Holder::Transit(port)), None);
                     }
                 }
-                *payers.entry(message.payer.1).or_default() += 1;
+                match message.payer {
+                    (opener, 0) => frames_queued[usize::from(opener)] += 1,
+                    (_, task) => *payers.entry(task).or_default() += 1,
+                }
+            }
+            for &message in &queued {
+                let slot = kernel.messages.get(message);
+                assert_eq!(slot.data_kind == Data::None, slot.data_length == 0);
+                in_flight.extend(kernel.messages.frames(message).iter().map(|&frame| phys(frame)));
+                *data_pages.entry(slot.payer.1).or_default() += slot.data_pages();
             }
             for request in elements(&slot.requests, &kernel.messages.table) {
                 let request = kernel.messages.get(request);
@@ -118,6 +141,10 @@ impl Rig {
                     "a set's receiver waits"
                 );
             }
+            if let Some(opener) = slot.filter {
+                assert!(kernel.net_io.openers[usize::from(opener)].is_some() && slot.kind == Kind::Messages);
+                filters += 1;
+            }
             if let Some(set) = slot.set {
                 assert!(elements(&kernel.ports.get(set).members, &kernel.ports.table).contains(&port));
             }
@@ -142,15 +169,31 @@ impl Rig {
         }
         for task in kernel.tasks.iter().filter(|task| task.id != 0) {
             assert_eq!(task.messages, payers.get(&task.id).copied().unwrap_or(0), "messages of {}", task.id);
+            let owed = data_pages.get(&task.id).copied().unwrap_or(0);
+            assert_eq!(task.data_pages, owed, "pages of data of {}", task.id);
+            assert!(owed <= DATA_PAGES_PER_TASK);
         }
-        self.audit_memory(counts);
+        assert_eq!(kernel.net_io.queued, frames_queued);
+        assert!(frames_queued.iter().all(|&count| count <= FRAMES_PER_OPENER));
+        assert_eq!(kernel.net_io.filters.len(), filters);
+        let frames: u16 = frames_queued.iter().sum();
+        assert_eq!(usize::from(kernel.messages.pages_in_flight + frames), in_flight.len());
+        // Those whose senders have ended count as well.
+        assert_eq!(usize::from(kernel.messages.of_tasks), payers.values().map(|&n| usize::from(n)).sum());
+        assert!(kernel.messages.pages_in_flight <= DATA_PAGES_IN_FLIGHT);
+        self.audit_memory(counts, &in_flight);
         self.audit_threads();
     }
 
-    fn audit_memory(&self, mut counts: Counts) {
+    fn audit_memory(&self, mut counts: Counts, in_flight: &[u64]) {
         let kernel = &self.kernel;
         let mut own = 0;
         let mut owned = BTreeSet::new();
+        let sending = self.m.net.iter().flat_map(|net| net.sending.iter().chain(&net.sent));
+        let in_flight: Vec<u64> = in_flight.iter().chain(sending).copied().collect();
+        for &frame in &in_flight {
+            assert!(owned.insert(frame), "a frame in two messages");
+        }
         for task in &kernel.tasks {
             let Some(space) = &task.space else {
                 assert_eq!(task.id, 0);
@@ -188,7 +231,7 @@ impl Rig {
         counts.objects.iter().for_each(|(&object, &count)| expected[usize::from(object)] = count);
         assert_eq!(references, expected, "references of memory objects");
         let free = kernel.memory.frames.free_count() as u64;
-        let used = own + held + self.m.tables as u64 + 1;
+        let used = own + held + in_flight.len() as u64 + self.m.tables as u64 + 1;
         assert_eq!(free + used, self.frames_at_boot as u64, "every frame is somewhere");
         assert!(owned.iter().all(|&phys| phys >= WINDOW.0 + WINDOW.1));
     }
@@ -222,6 +265,9 @@ impl Rig {
         {
             assert_eq!(kernel.threads[usize::from(current)].state, State::Running);
         }
-        assert_eq!(self.m.net.as_ref().is_some_and(|net| net.open), kernel.device.owner.is_some());
+        assert_eq!(
+            self.m.net.as_ref().is_some_and(|net| net.open),
+            kernel.device.owner.is_some() || kernel.net_io.is_open()
+        );
     }
 }

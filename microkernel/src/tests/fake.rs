@@ -10,9 +10,12 @@ use std::vec::Vec;
 
 use abi::Error;
 use abi::device::{Audit, NetInfo};
-use abi::message::{Disposition, MESSAGE_BYTES};
+use abi::message::{Data, Disposition, MESSAGE_BYTES};
+use abi::path::Path;
 use abi::syscall::Syscall;
 use abi::vm::PAGE_BYTES;
+
+use netdev_driver::nic::TxChecksum;
 
 use crate::elf::tests::{EXECUTE, Piece, READ, WRITE, file};
 use crate::frames::Frames;
@@ -30,11 +33,24 @@ pub(crate) const TEXT: u64 = 0x40_0000;
 pub(crate) const DATA: u64 = 0x40_2000;
 pub(crate) const DATA_BYTES: u64 = 0x4000;
 
+/// The pieces of a frame that was to be sent, and the checksum.
+type Written = (Vec<(u64, usize)>, Option<TxChecksum>);
+
 #[derive(Default)]
 pub(crate) struct FakeNet {
     pub open: bool,
     pub starts: u32,
     pub event: NetEvent,
+    /// The stack in the kernel, where a test has one.
+    pub stack: Option<super::sockets::FakeStack>,
+    pub path: Path,
+    /// What was to be sent, by its pieces.
+    pub written: Vec<Written>,
+    /// Pages that are being sent, and those that have been.
+    pub sending: Vec<u64>,
+    pub sent: Vec<u64>,
+    /// The transmit ring is full.
+    pub full: bool,
 }
 
 impl NetDevice for FakeNet {
@@ -47,6 +63,7 @@ impl NetDevice for FakeNet {
     }
     fn close(&mut self) {
         assert!(core::mem::replace(&mut self.open, false), "closed twice");
+        self.sent.append(&mut self.sending);
     }
     fn start(&mut self) -> NetEvent {
         assert!(self.open);
@@ -58,6 +75,31 @@ impl NetDevice for FakeNet {
     }
     fn audit(&self) -> Audit {
         Audit { mbufs_posted: 1, mbufs_transmitting: 2, clusters_posted: 3, clusters_transmitting: 4 }
+    }
+    fn path(&self) -> Path {
+        self.path
+    }
+    fn write(&mut self, pieces: &[(u64, usize)], checksum: Option<TxChecksum>) -> Result<(), Error> {
+        assert!(self.open && self.path == Path::Ipc && pieces.len() <= 2);
+        let bytes: usize = pieces.iter().map(|piece| piece.1).sum();
+        match bytes {
+            _ if self.full => Err(Error::QueueFull),
+            0..14 => Err(Error::BadArgument),
+            1515.. => Err(Error::TooLong),
+            _ => {
+                self.written.push((pieces.to_vec(), checksum));
+                Ok(())
+            }
+        }
+    }
+    fn write_page(&mut self, page: u64, bytes: usize, checksum: Option<TxChecksum>) -> Result<(), Error> {
+        self.write(&[(page, bytes)], checksum)?;
+        assert!(!self.sending.contains(&page), "a page sent twice");
+        self.sending.push(page);
+        Ok(())
+    }
+    fn take_sent(&mut self) -> Option<u64> {
+        self.sent.pop()
     }
     fn counters(&self, counters: &mut [u64; abi::counters::COUNT]) {
         counters[abi::counters::Counter::FramesIn as usize] = 77;
@@ -128,6 +170,11 @@ impl Machine for Fake {
     }
     fn copy_from_phys(&self, phys: u64, bytes: &mut [u8]) {
         bytes.copy_from_slice(&self.memory[self.within_frame(phys, bytes.len())]);
+    }
+    fn copy_phys(&mut self, to: u64, from: u64, bytes: usize) {
+        assert_ne!(to / PAGE_BYTES, from / PAGE_BYTES, "a copy within a frame");
+        let (to, from) = (self.within_frame(to, bytes), self.within_frame(from, bytes));
+        self.memory.copy_within(from, to.start);
     }
     fn zero_frame(&mut self, phys: u64) {
         let range = self.within_frame(phys, PAGE_BYTES as usize);
@@ -243,10 +290,18 @@ impl Rig {
     }
 
     pub(crate) fn boot(&mut self, members: &[(&str, &[u8])]) -> Result<(), BootError> {
+        self.boot_with(b"path=window pools=2", members)
+    }
+
+    pub(crate) fn boot_with(
+        &mut self,
+        command_line: &'static [u8],
+        members: &[(&str, &[u8])],
+    ) -> Result<(), BootError> {
         let module = archive(members).leak();
         let boot = Boot {
             module,
-            command_line: b"path=window pools=2",
+            command_line,
             memory_bytes: 32 << 20,
             tsc_multiplier: 3,
             tsc_shift: 1,
@@ -334,12 +389,20 @@ impl Rig {
         self.call(Syscall::MessageReceive, &[port, RECEIVE_AT, limit])
     }
 
+    /// Receives into the running task's data, with room for data in line.
+    pub(crate) fn receive_with(&mut self, port: u64, limit: u64, (address, bytes): (u64, u32)) -> Got {
+        self.poke(RECEIVE_AT + DATA_AT as u64, &address.to_le_bytes());
+        self.poke(RECEIVE_AT + DATA_AT as u64 + 8, &bytes.to_le_bytes());
+        self.receive(port, limit)
+    }
+
     /// What was received.
     pub(crate) fn letter(&self, task: u16) -> Letter {
         Letter::from_bytes(&self.peek_in(task, RECEIVE_AT, MESSAGE_BYTES))
     }
 }
 
+const DATA_AT: usize = core::mem::offset_of!(abi::message::Message, data_address);
 const BODY_AT: usize = core::mem::offset_of!(abi::message::Message, body);
 
 pub(crate) const RECEIVE_AT: u64 = DATA + 0x2000 + 0xfc0;
@@ -353,6 +416,8 @@ pub(crate) struct Letter {
     pub carried: (u64, u32),
     pub body: Vec<u8>,
     pub sender: u32,
+    /// Where the data is, its length, how it travels.
+    pub data: (u64, u32, u32),
 }
 
 impl Letter {
@@ -375,6 +440,11 @@ impl Letter {
         self
     }
 
+    pub(crate) fn with_data(mut self, kind: Data, address: u64, length: u32) -> Self {
+        self.data = (address, length, kind.raw());
+        self
+    }
+
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let words = [
             self.destination as u32,
@@ -385,11 +455,10 @@ impl Letter {
             self.carried.1,
             self.body.len() as u32,
             0xdead_beef,
-            // No data: its address, two words, its length and its kind.
-            0,
-            0,
-            0,
-            0,
+            self.data.0 as u32,
+            (self.data.0 >> 32) as u32,
+            self.data.1,
+            self.data.2,
         ];
         let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         bytes.extend(&self.body);
@@ -406,6 +475,7 @@ impl Letter {
             carried: (word(4).into(), word(5)),
             body: bytes[BODY_AT..BODY_AT + word(6) as usize].to_vec(),
             sender: word(7),
+            data: (u64::from(word(8)) | u64::from(word(9)) << 32, word(10), word(11)),
         }
     }
 }

@@ -1,9 +1,13 @@
 //! Tests of the kernel as a whole, on a machine of arrays.
 
 mod audit;
+mod calls;
+mod data;
 mod fake;
 mod ipc;
 mod lifetimes;
+mod net_io;
 mod random;
 mod scheduling;
+mod sockets;
 mod syscalls;

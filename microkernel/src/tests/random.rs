@@ -1,10 +1,15 @@
 //! Random sequences of everything, with the books recounted as they go.
 
+use abi::counters::Counter;
+use abi::filter::{COPY_ALL, programs};
 use abi::message::Disposition;
+use abi::path::Path;
 use abi::syscall::Syscall;
 
 use super::fake::{DATA, Letter, RECEIVE_AT, Rig, TEXT};
 use crate::machine::{Fault, NetEvent};
+use crate::names::Right;
+use crate::port::Kind;
 
 /// Marsaglia's xorshift.
 struct Random(u64);
@@ -25,6 +30,26 @@ impl Random {
         self.below(24)
     }
 
+    /// A page where something could be mapped.
+    fn page(&mut self) -> u64 {
+        match self.below(32) {
+            0 => TEXT,
+            1 if self.below(8) == 0 => DATA + 4096 * self.below(4),
+            _ => abi::vm::MAP_BASE + 4096 * self.below(40),
+        }
+    }
+
+    /// So many bytes of data, or room for it.
+    fn length(&mut self) -> u32 {
+        match self.below(8) {
+            0 => 0,
+            1 => self.next() as u32,
+            2 => abi::message::DATA_MAX as u32,
+            3..6 => 1 + self.below(3 * 4096) as u32,
+            _ => 1 + self.below(4096) as u32,
+        }
+    }
+
     fn limit(&mut self) -> u64 {
         [0, 0, 500, 5000, u64::MAX][self.below(5) as usize]
     }
@@ -42,14 +67,36 @@ impl Random {
     }
 }
 
-fn random_letter(random: &mut Random) -> Letter {
-    let disposition = |random: &mut Random| random.below(Disposition::ALL.len() as u64) as u32;
-    let mut letter = Letter::to(random.name(), random.below(1000) as u32);
-    if random.below(2) == 0 {
-        letter.reply = (random.name(), disposition(random));
+/// A name of the running task for a right of some kind, if it has one: most names that are drawn blindly denote nothing.
+fn held(rig: &Rig, random: &mut Random, wanted: impl Fn(Right) -> bool) -> u64 {
+    let names = &rig.kernel.tasks[usize::from(rig.kernel.current_task)].names;
+    let count = names.iter().filter(|&(_, right)| wanted(right)).count() as u64;
+    if count == 0 || random.below(8) == 0 {
+        return random.name();
     }
+    let nth = random.below(count) as usize;
+    names.iter().filter(|&(_, right)| wanted(right)).nth(nth).map_or(0, |(name, _)| name.into())
+}
+
+fn random_letter(rig: &Rig, random: &mut Random) -> Letter {
+    let is_port = |right| matches!(right, Right::Send(port) | Right::SendOnce(port) if rig.kernel.ports.kind(port) == Kind::Messages);
+    let mut letter = Letter::to(held(rig, random, is_port), random.below(1000) as u32);
+    let mut right = || {
+        let disposition = random.below(Disposition::ALL.len() as u64) as u32;
+        let makes = [Disposition::MakeSend, Disposition::MakeSendOnce].map(Disposition::raw);
+        let name = match disposition {
+            0 => return (0, 0),
+            _ if makes.contains(&disposition) => {
+                held(rig, random, |right| matches!(right, Right::Receive(_)))
+            }
+            _ => held(rig, random, |right| !matches!(right, Right::Set(_))),
+        };
+        (name, disposition)
+    };
+    (letter.reply, letter.carried) = (right(), right());
     if random.below(2) == 0 {
-        letter.carried = (random.name(), disposition(random));
+        let address = if random.below(2) == 0 { DATA + random.below(0x3000) } else { random.page() };
+        letter.data = (address, random.length(), random.below(4) as u32);
     }
     letter
 }
@@ -74,19 +121,35 @@ fn step(rig: &mut Rig, random: &mut Random) {
         3 => {
             let name = ["a", "b", "bad", "net0"][random.below(4) as usize];
             let (priority, bootstrap) = (3 + random.below(4), random.name());
-            rig.spawn(name, "-x", priority, bootstrap);
+            // The task may have sent its data away by now.
+            let space = rig.kernel.tasks[usize::from(rig.kernel.current_task)].tables();
+            if crate::user::check(&rig.m, space, DATA, 4096, true).is_ok() {
+                rig.spawn(name, "-x", priority, bootstrap);
+            }
         }
-        4..12 => {
-            let (letter, limit) = (random_letter(random), random.limit());
+        4..11 => {
+            let (letter, limit) = (random_letter(rig, random), random.limit());
             // The task may have unmapped its data by now.
             let space = rig.kernel.tasks[usize::from(rig.kernel.current_task)].tables();
             let at = DATA + 0x1000;
             let _ = crate::user::copy_out(&mut rig.m, space, at, &letter.bytes());
             rig.call(Syscall::MessageSend, &[at, limit]);
         }
-        12..16 => {
-            let (port, limit) = (random.name(), random.limit());
-            rig.call(Syscall::MessageReceive, &[port, RECEIVE_AT, limit]);
+        11..16 => {
+            let port = held(rig, random, |right| matches!(right, Right::Receive(_) | Right::Set(_)));
+            let limit = random.limit();
+            let room = [random.page().to_le_bytes(), u64::from(random.length()).to_le_bytes()].concat();
+            let space = rig.kernel.tasks[usize::from(rig.kernel.current_task)].tables();
+            let _ = crate::user::copy_out(&mut rig.m, space, RECEIVE_AT + 32, &room);
+            if random.below(2) == 0 {
+                rig.call(Syscall::MessageReceive, &[port, RECEIVE_AT, limit]);
+                return;
+            }
+            let letter = random_letter(rig, random);
+            let space = rig.kernel.tasks[usize::from(rig.kernel.current_task)].tables();
+            let at = DATA + 0x1000;
+            let _ = crate::user::copy_out(&mut rig.m, space, at, &letter.bytes());
+            rig.call(Syscall::MessageCall, &[at, port, RECEIVE_AT, limit]);
         }
         16 => {
             let space = rig.kernel.tasks[usize::from(rig.kernel.current_task)].tables();
@@ -98,6 +161,9 @@ fn step(rig: &mut Rig, random: &mut Random) {
             if rig.kernel.current_task != 0 {
                 rig.kernel.user_fault(&mut rig.m, &fault);
             }
+        }
+        18 | 27 | 28 if rig.m.net.as_ref().is_some_and(|net| net.path == Path::Ipc) => {
+            net_io_step(rig, random);
         }
         18 => {
             let event = NetEvent {
@@ -112,6 +178,13 @@ fn step(rig: &mut Rig, random: &mut Random) {
         }
         20..23 => {
             rig.call(Syscall::PortAllocate, &[]);
+        }
+        26 => {
+            let port = held(rig, random, |right| matches!(right, Right::Receive(_)));
+            rig.call(Syscall::PortMakeSend, &[port]);
+        }
+        24 | 25 => {
+            rig.call(Syscall::VmAllocate, &[4096 * (1 + random.below(4)), abi::vm::PROT_READ | 2]);
         }
         23 => {
             let (port, notify) = (random.name(), random.name());
@@ -133,11 +206,53 @@ fn step(rig: &mut Rig, random: &mut Random) {
     }
 }
 
+/// Something that the device does, or is told, on the path by message.
+fn net_io_step(rig: &mut Rig, random: &mut Random) {
+    let device = held(
+        rig,
+        random,
+        |right| matches!(right, Right::Send(port) if matches!(rig.kernel.ports.kind(port), Kind::NetIo(_))),
+    );
+    match random.below(8) {
+        0 | 1 => {
+            let port = held(rig, random, |right| matches!(right, Right::Receive(_)));
+            let space = rig.kernel.tasks[usize::from(rig.kernel.current_task)].tables();
+            let program = if random.below(2) == 0 { programs::all() } else { programs::ipv4() };
+            let words = program.words().unwrap();
+            let bytes: std::vec::Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+            let _ = crate::user::copy_out(&mut rig.m, space, DATA, &bytes);
+            let priority = random.below(300) | (random.below(2) * COPY_ALL);
+            let args = [device, port, priority, DATA, words.len() as u64 * random.below(8).min(1)];
+            rig.call(Syscall::DeviceSetFilter, &args);
+        }
+        2 => {
+            let page = random.page();
+            rig.call(Syscall::DeviceWritePage, &[device, page, 10 + random.below(1600), 0]);
+        }
+        3 => {
+            let net = rig.m.net.as_mut().unwrap();
+            net.sent.append(&mut net.sending);
+            rig.kernel.net_polled(&mut rig.m, true);
+        }
+        _ => {
+            for _ in 0..random.below(40) {
+                let frame = std::vec![random.next() as u8; 14 + random.below(1501) as usize];
+                let _ = rig.kernel.net_frame(&mut rig.m, &frame, random.below(2) == 0);
+            }
+            rig.kernel.net_polled(&mut rig.m, false);
+        }
+    }
+}
+
 #[test]
 fn the_books_balance_after_any_sequence() {
-    let mut total = 0;
+    let (mut total, mut frames, mut messages, mut moved, mut copied) = (0, 0, 0, 0, 0);
     for seed in 1..=12u64 {
         let mut rig = Rig::new();
+        if seed % 2 == 0 {
+            rig.m.net.as_mut().unwrap().path = Path::Ipc;
+            rig.kernel.net_io.out_of_line = 800;
+        }
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         for count in 0..6000 {
             step(&mut rig, &mut random);
@@ -161,6 +276,13 @@ fn the_books_balance_after_any_sequence() {
         let left = rig.kernel.ports.table.iter().filter(|port| port.references > 0).count();
         assert_eq!(left, 1, "the host port");
         assert_eq!(rig.m.tables, 0);
+        frames += rig.kernel.counters[Counter::NetMessages as usize];
+        messages += rig.kernel.counters[Counter::Messages as usize];
+        moved += rig.kernel.counters[Counter::PagesMoved as usize];
+        copied += rig.kernel.counters[Counter::Copies as usize];
     }
     assert!(total > 40_000, "most sequences ran to their end: {total}");
+    assert!(frames > 1000, "few frames came: {frames}");
+    assert!(messages > 1000, "few sends got through: {messages}");
+    assert!(moved > 50 && copied > 50, "{moved} pages moved, {copied} copies");
 }

@@ -2,7 +2,11 @@
 
 use abi::counters::Counter;
 use mbuf::Flags;
-use shmqueue::{EnqueueError, Item, PeerMisbehaviour, sync::full_fence};
+use shmqueue::{
+    Item, PeerMisbehaviour,
+    queue::{Produce, ProduceError},
+    sync::full_fence,
+};
 
 use super::{BATCH, BUDGET, Counts, Open};
 use crate::{
@@ -13,6 +17,10 @@ use crate::{
 
 /// The receive ring is refilled when so many buffers are missing: one register write and one lock for all of them.
 const REFILL_AT: u32 = 32;
+
+/// By the family.
+const DELIVERED: [Counter; 4] =
+    [Counter::DeliveredArp, Counter::DeliveredIpv4, Counter::DeliveredIpv6, Counter::DeliveredOther];
 
 /// Why a buffer from the receive ring does not go on.
 enum Refusal {
@@ -104,7 +112,7 @@ impl Open<'_> {
         let checked = match done.status {
             RxStatus::Good => whole,
             RxStatus::ChecksumGood => whole.with(Flags::DATA_CHECKSUM_GOOD).with(Flags::IP_CHECKSUM_GOOD),
-            status => return Err(trouble(status)),
+            status => return Err(trouble(status).map_or(Refusal::Fragment, Refusal::Dropped)),
         };
         let family = match demux::classify(done.len, |index| frame.word(index)) {
             Ok(family) => family,
@@ -170,31 +178,53 @@ impl Open<'_> {
         let run = &self.run[..length.min(BATCH)];
         let (count, family) = (run.len() as u64, family as usize);
         counts.add(Counter::FramesIn, count);
-        match self.input[family].append_batch(run) {
-            Ok(()) => {
+        let produced = self.input[family].produce_batch(run);
+        match produced {
+            Ok(taken) if taken == run.len() => {
                 *touched |= 1 << family;
-                const DELIVERED: [Counter; 4] = [
-                    Counter::DeliveredArp,
-                    Counter::DeliveredIpv4,
-                    Counter::DeliveredIpv6,
-                    Counter::DeliveredOther,
-                ];
                 counts.add(DELIVERED[family], count);
                 Ok(())
             }
-            Err(EnqueueError::Peer(misbehaviour)) => {
-                // The window is about to be closed, and these frames with it.
-                counts.add(Counter::DropNoWindow, count);
-                Err(misbehaviour)
-            }
-            Err(EnqueueError::Locked | EnqueueError::NotAnItem) => {
-                counts.add(Counter::DropQueueLocked, count);
-                for item in run {
-                    self.repost(nic, ledger, item.get());
-                }
-                Ok(())
+            // Cannot be, unless the server lies.
+            _ => self.cannot_deliver(nic, ledger, counts, touched, run.len(), family, produced),
+        }
+    }
+
+    /// The queue did not take the whole run: the front of it, perhaps, of which so many frames; the others are dropped.
+    #[cold]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the state of its one caller, out of the way of its hot path"
+    )]
+    fn cannot_deliver<N: Nic>(
+        &self,
+        nic: &mut N,
+        ledger: &mut Ledger,
+        counts: &mut Counts,
+        touched: &mut u32,
+        length: usize,
+        family: usize,
+        produced: Result<usize, ProduceError>,
+    ) -> Result<(), PeerMisbehaviour> {
+        let taken = produced.unwrap_or(0);
+        if taken != 0 {
+            *touched |= 1 << family;
+            counts.add(DELIVERED[family], taken as u64);
+        }
+        let (cause, outcome) = match produced {
+            // The window is about to be closed, and these frames with it.
+            Err(ProduceError::Peer(misbehaviour)) => (Counter::DropNoWindow, Err(misbehaviour)),
+            Ok(_) | Err(ProduceError::Full) => (Counter::DropQueueFull, Ok(())),
+            Err(_) => (Counter::DropQueueLocked, Ok(())),
+        };
+        let rest = &self.run[taken..length];
+        counts.add(cause, rest.len() as u64);
+        if outcome.is_ok() {
+            for item in rest {
+                self.repost(nic, ledger, item.get());
             }
         }
+        outcome
     }
 
     /// The event of the idle protocol: one FENCE behind all appends of the burst, then the conditions of the queues that got something. It
@@ -232,18 +262,18 @@ impl Open<'_> {
     }
 }
 
-/// What the device says is no good frame.
+/// Why what the device says is no good frame is dropped; `None`: it is a part of one that is dropped when its end comes.
 #[cold]
-const fn trouble(status: RxStatus) -> Refusal {
+pub(crate) const fn trouble(status: RxStatus) -> Option<Counter> {
     match status {
-        RxStatus::Fragment => Refusal::Fragment,
-        RxStatus::Oversized => Refusal::Dropped(Counter::DropOversized),
-        _ => Refusal::Dropped(Counter::DropDeviceError),
+        RxStatus::Fragment => None,
+        RxStatus::Oversized => Some(Counter::DropOversized),
+        _ => Some(Counter::DropDeviceError),
     }
 }
 
 #[cold]
-const fn cause(drop: Drop) -> Counter {
+pub(crate) const fn cause(drop: Drop) -> Counter {
     match drop {
         Drop::Runt => Counter::DropRunt,
         Drop::Oversized => Counter::DropOversized,

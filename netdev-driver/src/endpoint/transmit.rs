@@ -7,15 +7,18 @@ use abi::{
     device::offload,
     window::{CLUSTER_BYTES, MBUF_BYTES},
 };
-use mbuf::{Flags, INTERNAL_BYTES, InterruptSpace, Located, Mbuf, View};
-use shmqueue::{Drained, EnqueueError, InProducer, Item, PeerMisbehaviour};
+use mbuf::{Flags, INTERNAL_BYTES, InterruptSpace, Located, Mbuf};
+use shmqueue::{
+    Drained, Item, PeerMisbehaviour,
+    queue::{Drain, Produce, ProduceError},
+};
 
 use super::{BATCH, BUDGET, Counts, Open};
 use crate::{
     demux::{ETHERNET_BYTES, FRAME_BYTES_MAX},
     ledger::Ledger,
     nic::{Nic, SEGMENTS_MAX, Segment, TxChecksum},
-    window::Mapped,
+    window::{Input, Mapped},
 };
 
 /// Rounds of drain, kick and reap in one call; a device that transmits at once leaves room for the next.
@@ -39,7 +42,7 @@ impl Open<'_> {
     /// Whether the OUT queue has something for us.
     #[inline(always)]
     pub(super) fn out_waits(&self) -> bool {
-        self.busy || !self.mapped.queue(abi::window::Queue::Out).is_empty()
+        self.busy || self.out.waits()
     }
 
     /// Drains the OUT queue into the transmit ring, kicks once for each burst, and frees what has left at once. `true`: the server waits for
@@ -117,7 +120,7 @@ impl Open<'_> {
             for item in bad {
                 ledger.release(item.get());
             }
-            self.deferred.append_batch(bad).map_err(|error| cannot_defer(error, bad[0]))?;
+            defer_all(&mut self.deferred, bad)?;
         }
         match misbehaviour {
             Some(misbehaviour) => Err(misbehaviour),
@@ -153,23 +156,29 @@ impl Open<'_> {
     /// Leaves a frame's buffers, whose claim has ended, to the server.
     #[cold]
     pub(super) fn defer(&mut self, item: Item) -> Result<(), PeerMisbehaviour> {
-        self.deferred.append(item).map_err(|error| cannot_defer(error, item))
+        defer_all(&mut self.deferred, &[item])
     }
 }
 
-/// The deferred-free queue takes everything, unless the server holds both of its locks: then it lies.
+/// The deferred-free queue takes everything, unless the server lies: holds both locks of a dual queue, or says of a ring, which has room for
+/// every mbuf, that it is full.
 #[cold]
-fn cannot_defer(error: EnqueueError, item: Item) -> PeerMisbehaviour {
-    match error {
-        EnqueueError::Peer(misbehaviour) => misbehaviour,
-        EnqueueError::Locked | EnqueueError::NotAnItem => PeerMisbehaviour::Refused(item.get()),
+fn defer_all(deferred: &mut Input<'_>, items: &[Item]) -> Result<(), PeerMisbehaviour> {
+    let refused = |at: usize| match items.get(at) {
+        Some(item) => Err(PeerMisbehaviour::Refused(item.get())),
+        None => Ok(()),
+    };
+    match deferred.produce_batch(items) {
+        Ok(count) => refused(count),
+        Err(ProduceError::Peer(misbehaviour)) => Err(misbehaviour),
+        Err(_) => refused(0),
     }
 }
 
 /// Frames that have left, on their way back: to their pools in batches under one lock each, or else by the deferred-free queue.
 struct Returns<'a, 'w> {
     space: &'a mut InterruptSpace<'w>,
-    deferred: &'a mut InProducer<'w, View<'w>>,
+    deferred: &'a mut Input<'w>,
     ledger: &'a mut Ledger,
     sent: &'a mut [Item; BATCH],
     unfreed: &'a mut [Item; BATCH],
@@ -209,8 +218,8 @@ impl Returns<'_, '_> {
         for item in unfreed {
             self.ledger.release(item.get());
         }
-        if let Err(error) = self.deferred.append_batch(unfreed) {
-            self.outcome = Err(cannot_defer(error, unfreed[0]));
+        if let Err(misbehaviour) = defer_all(self.deferred, unfreed) {
+            self.outcome = Err(misbehaviour);
         }
     }
 }
@@ -291,11 +300,8 @@ fn request(head: &Mbuf, bytes: u32, reach: u16) -> Result<Option<TxChecksum>, Re
         return Ok(None);
     }
     let (start, offset) = head.checksum();
-    let field = u32::from(start) + u32::from(offset);
-    if field + 2 > bytes || field > u32::from(reach) || u32::from(start) < ETHERNET_BYTES {
-        return Err(Refusal::Bad);
-    }
-    Ok(Some(TxChecksum { start, offset }))
+    let wanted = TxChecksum { start, offset };
+    if checksum_within(wanted, bytes, reach) { Ok(Some(wanted)) } else { Err(Refusal::Bad) }
 }
 
 /// The cluster of an mbuf, if it has one.
@@ -326,4 +332,17 @@ fn extent(
         return Err(PeerMisbehaviour::Count(len));
     }
     Ok(Segment { phys: mapped.phys(data), len })
+}
+
+/// Whether the device can fill in such a checksum of a frame of so many bytes.
+#[inline(always)]
+pub(crate) fn checksum_fits<N: Nic>(nic: &N, wanted: TxChecksum, bytes: u32) -> bool {
+    let reach = if nic.offload() & offload::TX_CHECKSUM != 0 { N::TX_CHECKSUM_REACH } else { 0 };
+    checksum_within(wanted, bytes, reach)
+}
+
+#[inline(always)]
+const fn checksum_within(TxChecksum { start, offset }: TxChecksum, bytes: u32, reach: u16) -> bool {
+    let field = start as u32 + offset as u32;
+    field + 2 <= bytes && field <= reach as u32 && start as u32 >= ETHERNET_BYTES
 }

@@ -3,14 +3,15 @@ use super::*;
 extern crate std;
 use std::{boxed::Box, vec::Vec};
 
-use abi::window::Config;
+use abi::window::{Config, QueueKind};
 use mbuf::Geometry;
 use shmqueue::Item;
 
-const LAYOUT: Layout = match (Config { pools: 2, mbufs_per_pool: 32, clusters_per_pool: 16 }).layout() {
-    Ok(layout) => layout,
-    Err(_) => panic!(),
-};
+const LAYOUT: Layout =
+    match (Config { pools: 2, mbufs_per_pool: 32, clusters_per_pool: 16, queue: QueueKind::Dual }).layout() {
+        Ok(layout) => layout,
+        Err(_) => panic!(),
+    };
 
 fn ledger() -> Box<Ledger> {
     let mut ledger = Box::new(Ledger::new());
@@ -116,7 +117,9 @@ fn what_is_no_buffer_is_refused() {
 #[test]
 fn without_a_window_and_outside_of_it_everything_is_refused() {
     let mut ledger = ledger();
-    let larger = Config { pools: 4, mbufs_per_pool: 32, clusters_per_pool: 16 }.layout().unwrap();
+    let larger = Config { pools: 4, mbufs_per_pool: 32, clusters_per_pool: 16, queue: QueueKind::Dual }
+        .layout()
+        .unwrap();
     let larger = crate::geometry(&larger).unwrap();
     let outside = [larger.mbuf_at(64).unwrap(), larger.mbuf_at(127).unwrap()];
     let far = larger.locate_cluster(larger.cluster_at(32).unwrap()).unwrap();

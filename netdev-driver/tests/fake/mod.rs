@@ -15,7 +15,10 @@ use std::{
     rc::Rc,
 };
 
-use netdev_driver::hal::{DmaRegion, Hal, Registers, Window};
+use netdev_driver::{
+    direct::{RX_BUFFERS, TX_BUFFERS},
+    hal::{DmaRegion, Hal, Registers, Window},
+};
 
 /// A device as its registers show it.
 pub trait Model {
@@ -39,6 +42,10 @@ pub struct Memory {
     regions: Vec<Region>,
     /// The window: where received data may go, and what is sent must lie.
     pub window: Option<(u64, u32, abi::window::Layout)>,
+    /// In place of a window, where the buffers of a direct device begin.
+    pub direct: Option<u64>,
+    /// Pages from which a direct device may send as well.
+    pub pages: Vec<u64>,
 }
 
 impl Memory {
@@ -80,6 +87,11 @@ impl Memory {
             self.regions.last().map_or(0x1_2345_6000, |r| r.phys + ((r.bytes as u64 + 0x5fff) & !0xfff));
         self.regions.push(Region { phys, ptr, bytes });
         phys
+    }
+
+    /// Where the region that was added last begins for the device.
+    pub fn last_phys(&self) -> u64 {
+        self.regions.last().unwrap().phys
     }
 
     /// Where the kernel has what the device knows as `phys`.
@@ -125,6 +137,11 @@ impl Memory {
 
     /// A receive buffer is exactly a cluster of the window.
     pub fn assert_cluster(&self, phys: u64) {
+        if let Some(start) = self.direct {
+            let offset = phys.checked_sub(start).expect("a buffer before the buffers");
+            assert!(offset.is_multiple_of(2048) && offset / 2048 < u64::from(RX_BUFFERS), "{phys:#x}");
+            return;
+        }
         let (start, _, layout) = self.window.expect("a window");
         let offset =
             phys.checked_sub(start + u64::from(layout.clusters_at)).expect("a buffer before the clusters");
@@ -136,6 +153,13 @@ impl Memory {
 
     /// Data to send lies in one cluster, or in the data of one mbuf.
     pub fn assert_sendable(&self, phys: u64, bytes: u32) {
+        if let Some(start) = self.direct {
+            let offset = phys.wrapping_sub(start);
+            let buffers = u64::from(RX_BUFFERS)..u64::from(RX_BUFFERS + TX_BUFFERS);
+            let ours = buffers.contains(&(offset / 2048)) && offset.is_multiple_of(2048);
+            assert!((ours || self.pages.contains(&phys)) && (1..=2048).contains(&bytes), "{phys:#x}");
+            return;
+        }
         let (start, _, layout) = self.window.expect("a window");
         let offset = phys.checked_sub(start).expect("data before the window") as u32;
         let end = offset + bytes;

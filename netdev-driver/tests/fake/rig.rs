@@ -4,7 +4,7 @@ use std::{ptr::NonNull, rc::Rc};
 
 use abi::{
     counters::{COUNT, Counter},
-    window::{Config, Layout},
+    window::{Config, Layout, QueueKind},
 };
 use netdev_driver::{Endpoint, Ledger, Nic, Outcome, e1000::E1000, virtio_net::VirtioNet};
 
@@ -70,7 +70,44 @@ macro_rules! for_both {
     )+};
 }
 
-pub const CONFIG: Config = Config { pools: 2, mbufs_per_pool: 512, clusters_per_pool: 256 };
+/// Each test runs for both devices, on windows with both kinds of queue.
+#[macro_export]
+macro_rules! for_all {
+    ($($(#[$meta:meta])* $name:ident;)+) => {$(
+        mod $name {
+            use abi::window::QueueKind::{Dual, Ring};
+            use $crate::fake::{e1000::E1000Model, virtio::VirtioModel};
+            $(#[$meta])* #[test]
+            fn e1000_dual() { super::on::$name::<E1000Model>(Dual); }
+            $(#[$meta])* #[test]
+            fn e1000_ring() { super::on::$name::<E1000Model>(Ring); }
+            $(#[$meta])* #[test]
+            fn virtio_dual() { super::on::$name::<VirtioModel>(Dual); }
+            $(#[$meta])* #[test]
+            fn virtio_ring() { super::on::$name::<VirtioModel>(Ring); }
+        }
+    )+};
+}
+
+/// Each test runs for both devices; there is no window.
+#[macro_export]
+macro_rules! for_both_devices {
+    ($($name:ident;)+) => {$(
+        mod $name {
+            use $crate::fake::{e1000::E1000Model, virtio::VirtioModel};
+            #[test]
+            fn e1000() { super::on::$name::<E1000Model>(); }
+            #[test]
+            fn virtio() { super::on::$name::<VirtioModel>(); }
+        }
+    )+};
+}
+
+pub const CONFIG: Config = config(QueueKind::Dual);
+
+pub const fn config(queue: QueueKind) -> Config {
+    Config { pools: 2, mbufs_per_pool: 512, clusters_per_pool: 256, queue }
+}
 
 pub struct Rig<W: Wire> {
     pub machine: Rc<Machine<W>>,
@@ -162,7 +199,14 @@ impl<W: Wire> Rig<W> {
             DropDeviceError,
         ]
         .into_iter()
-        .chain([DropBadHeader, DropBadChecksum, DropNoBuffer, DropNoWindow, DropQueueLocked]);
+        .chain([
+            DropBadHeader,
+            DropBadChecksum,
+            DropNoBuffer,
+            DropNoWindow,
+            DropQueueLocked,
+            DropQueueFull,
+        ]);
         assert_eq!(self.count(FramesIn), all.map(|counter| self.count(counter)).sum::<u64>());
     }
 

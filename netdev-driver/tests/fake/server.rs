@@ -2,23 +2,35 @@
 
 use std::ptr::NonNull;
 
-use abi::window::{Layout, Queue};
+use abi::window::{Layout, Queue, QueueKind, RING_ITEMS};
 use mbuf::{Flags, ProtocolSpace, View};
-use shmqueue::{DualQueue, InConsumer, Item, OutProducer};
+use shmqueue::{
+    Item,
+    queue::{
+        Consume, Produce,
+        either::{Either, EitherInConsumer, EitherOutProducer, EitherQueue},
+    },
+};
 
 pub struct Server {
     pub view: View<'static>,
     pub space: ProtocolSpace<'static>,
-    pub input: [InConsumer<'static, View<'static>>; 4],
-    pub out: OutProducer<'static, View<'static>>,
-    pub deferred: InConsumer<'static, View<'static>>,
+    pub input: [EitherInConsumer<'static, View<'static>, RING_ITEMS>; 4],
+    pub out: EitherOutProducer<'static, View<'static>, RING_ITEMS>,
+    pub deferred: EitherInConsumer<'static, View<'static>, RING_ITEMS>,
     pub layout: Layout,
 }
 
 /// A queue of the window.
-pub fn queue(base: NonNull<u8>, queue: Queue) -> &'static DualQueue {
-    // SAFETY: the window is leaked, and a control block is atomics only.
-    unsafe { base.add(queue.offset() as usize).cast().as_ref() }
+pub fn queue(base: NonNull<u8>, layout: &Layout, queue: Queue) -> EitherQueue<'static, RING_ITEMS> {
+    // SAFETY: inside the window, which is leaked.
+    let at = unsafe { base.add(layout.queue_at(queue) as usize) };
+    match layout.config.queue {
+        // SAFETY: a queue is atomics only.
+        QueueKind::Dual => Either::Dual(unsafe { at.cast().as_ref() }),
+        // SAFETY: as above.
+        QueueKind::Ring => Either::Ring(unsafe { at.cast().as_ref() }),
+    }
 }
 
 impl Server {
@@ -29,9 +41,9 @@ impl Server {
         Self {
             view,
             space: ProtocolSpace::new(view),
-            input: Queue::IN.map(|q| InConsumer::new(queue(base, q), view)),
-            out: OutProducer::new(queue(base, Queue::Out), view),
-            deferred: InConsumer::new(queue(base, Queue::DeferredFree), view),
+            input: Queue::IN.map(|q| queue(base, &layout, q).in_consumer(view)),
+            out: queue(base, &layout, Queue::Out).out_producer(view),
+            deferred: queue(base, &layout, Queue::DeferredFree).in_consumer(view),
             layout,
         }
     }
@@ -55,7 +67,7 @@ impl Server {
     pub fn receive(&mut self) -> Vec<(usize, Flags, Vec<u8>)> {
         let mut frames = Vec::new();
         for family in 0..4 {
-            while let Some(item) = self.input[family].dequeue().unwrap() {
+            while let Some(item) = self.input[family].consume().unwrap() {
                 let mbuf = self.view.mbuf(item).unwrap();
                 assert_eq!(mbuf.packet_len(), mbuf.len());
                 assert!(mbuf.next().is_none());
@@ -99,7 +111,7 @@ impl Server {
 
     /// Puts a frame on the OUT queue. `true`: the device has to be started.
     pub fn send(&mut self, item: Item) -> bool {
-        self.out.append(item).unwrap();
+        self.out.produce(item).unwrap();
         self.out.consumer_idle()
     }
 

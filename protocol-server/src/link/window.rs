@@ -8,11 +8,20 @@
 //! The server trusts the kernel, and so borrows the bytes of buffers that it owns. The kernel does not trust the server.
 #![expect(unsafe_code, reason = "borrows the bytes of buffers in the window that the server owns")]
 
-use abi::window::{Header, Layout, M_WANT_AT, POOLS_MAX, Queue};
+use abi::window::{
+    DUAL_BLOCK_BYTES, Header, Layout, M_WANT_AT, POOLS_MAX, Queue, QueueKind, RING_BLOCK_BYTES, RING_ITEMS,
+};
 use alloc::{vec, vec::Vec};
 use core::ptr::NonNull;
 use mbuf::{Flags, Geometry, INTERNAL_BYTES, Places, ProtocolSpace, View};
-use shmqueue::{DualQueue, InConsumer, Item, OutProducer, PeerMisbehaviour};
+use shmqueue::{
+    DualQueue, Item, PeerMisbehaviour,
+    queue::{
+        Consume, Produce,
+        either::{Either, EitherInConsumer, EitherOutProducer, EitherQueue},
+    },
+    ring::Ring,
+};
 
 use super::{Built, Link, LinkAudit, LinkInfo, RxFrame};
 
@@ -34,6 +43,9 @@ const DEFERRED: usize = 64;
 /// The longest frame that fits into a buffer.
 const BUFFER: usize = abi::window::CLUSTER_BYTES as usize;
 
+const _: () = assert!(DualQueue::BYTES <= DUAL_BLOCK_BYTES as usize && align_of::<DualQueue>() <= 64);
+const _: () = assert!(size_of::<Ring<RING_ITEMS>>() <= RING_BLOCK_BYTES as usize);
+
 /// Why a window cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WindowError {
@@ -46,10 +58,10 @@ pub struct WindowLink<'w, D> {
     info: LinkInfo,
     doorbell: D,
     space: ProtocolSpace<'w>,
-    queues: [&'w DualQueue; abi::window::QUEUES as usize],
-    input: [InConsumer<'w, View<'w>>; 4],
-    deferred: InConsumer<'w, View<'w>>,
-    out: OutProducer<'w, View<'w>>,
+    queues: [EitherQueue<'w, RING_ITEMS>; abi::window::QUEUES as usize],
+    input: [EitherInConsumer<'w, View<'w>, RING_ITEMS>; 4],
+    deferred: EitherInConsumer<'w, View<'w>, RING_ITEMS>,
+    out: EitherOutProducer<'w, View<'w>, RING_ITEMS>,
     /// Clusters to send with.
     stash: Vec<Item>,
     /// Frames to go onto the OUT queue.
@@ -99,6 +111,45 @@ fn geometry(layout: &Layout) -> Option<Geometry> {
     .ok()
 }
 
+/// A queue of the window.
+///
+/// # Safety
+/// For `'w`, a window of this layout is mapped at `base`, readable and writable.
+unsafe fn queue_of<'w>(base: NonNull<u8>, layout: &Layout, queue: Queue) -> EitherQueue<'w, RING_ITEMS> {
+    // SAFETY: the queue's block lies inside the layout.
+    let at = unsafe { base.byte_add(layout.queue_at(queue) as usize) };
+    match layout.config.queue {
+        // SAFETY: as large as the block (asserted above), aligned to 64 bytes, all atomics.
+        QueueKind::Dual => Either::Dual(unsafe { at.cast().as_ref() }),
+        // SAFETY: as above.
+        QueueKind::Ring => Either::Ring(unsafe { at.cast().as_ref() }),
+    }
+}
+
+/// Takes frames off one IN queue until it is empty or `into` holds `limit`.
+///
+/// # Errors
+/// What the kernel put there cannot be. The frames before it were taken.
+#[inline(always)]
+fn take<'w>(
+    input: &mut impl Consume,
+    view: &View<'w>,
+    into: &mut Vec<WindowFrame<'w>>,
+    limit: usize,
+) -> Result<(), PeerMisbehaviour> {
+    while into.len() < limit {
+        let Some(item) = input.consume()? else { break };
+        let (Some(mbuf), Some((data, length))) = (view.mbuf(item), view.data_ptr(item)) else {
+            return Err(PeerMisbehaviour::Refused(item.get()));
+        };
+        // SAFETY: `data_ptr` has found `length` bytes inside one buffer of the window. It came off an IN queue, so it is the server's
+        // until it is freed, which `release` does by consuming this frame: nobody writes it while it is borrowed.
+        let bytes = unsafe { core::slice::from_raw_parts(data.as_ptr(), length as usize) };
+        into.push(WindowFrame { item, bytes, checksum_good: mbuf.flags().has(Flags::DATA_CHECKSUM_GOOD) });
+    }
+    Ok(())
+}
+
 impl<'w, D: Doorbell> WindowLink<'w, D> {
     /// The link in the window mapped at `base`, `length` bytes of it.
     ///
@@ -127,10 +178,8 @@ impl<'w, D: Doorbell> WindowLink<'w, D> {
         // SAFETY: 1. as promised, and the layout lies inside `length`. 2. Buffers are borrowed here only while the server owns
         // them, and the kernel leaves those alone, by 3.
         let view = unsafe { View::new(base, geometry) };
-        let queue = |queue: Queue| -> &'w DualQueue {
-            // SAFETY: the queue's block lies inside the layout, is aligned to 64 bytes, and is all atomics.
-            unsafe { base.byte_add(queue.offset() as usize).cast().as_ref() }
-        };
+        // SAFETY: 1. as promised, and the layout lies inside `length`.
+        let queue = |queue| unsafe { queue_of(base, &layout, queue) };
         let queues = [
             queue(Queue::InArp),
             queue(Queue::InIpv4),
@@ -144,9 +193,9 @@ impl<'w, D: Doorbell> WindowLink<'w, D> {
             doorbell,
             space: ProtocolSpace::new(view),
             queues,
-            input: Queue::IN.map(|q| InConsumer::new(queue(q), view)),
-            deferred: InConsumer::new(queue(Queue::DeferredFree), view),
-            out: OutProducer::new(queue(Queue::Out), view),
+            input: Queue::IN.map(|input| queue(input).in_consumer(view)),
+            deferred: queue(Queue::DeferredFree).in_consumer(view),
+            out: queue(Queue::Out).out_producer(view),
             stash: Vec::with_capacity(STASH),
             burst: Vec::with_capacity(BURST),
             items: Vec::with_capacity(BURST),
@@ -233,27 +282,13 @@ impl<'w, D: Doorbell> Link for WindowLink<'w, D> {
     fn receive(&mut self, into: &mut Vec<WindowFrame<'w>>, limit: usize) {
         let view = *self.space.view();
         for at in 0..self.input.len() {
-            while into.len() < limit {
-                let item = match self.input[at].dequeue() {
-                    Ok(Some(item)) => item,
-                    Ok(None) => break,
-                    Err(misbehaviour) => {
-                        self.note(misbehaviour);
-                        break;
-                    }
-                };
-                let (Some(mbuf), Some((data, length))) = (view.mbuf(item), view.data_ptr(item)) else {
-                    self.note(PeerMisbehaviour::Refused(item.get()));
-                    continue;
-                };
-                // SAFETY: `data_ptr` has found `length` bytes inside one buffer of the window. It came off an IN queue, so it is the
-                // server's until it is freed, which `release` does by consuming this frame: nobody writes it while it is borrowed.
-                let bytes = unsafe { core::slice::from_raw_parts(data.as_ptr(), length as usize) };
-                into.push(WindowFrame {
-                    item,
-                    bytes,
-                    checksum_good: mbuf.flags().has(Flags::DATA_CHECKSUM_GOOD),
-                });
+            // The choice once a queue, not once a frame.
+            let taken = match &mut self.input[at] {
+                Either::Dual(input) => take(input, &view, into, limit),
+                Either::Ring(input) => take(input, &view, into, limit),
+            };
+            if let Err(misbehaviour) = taken {
+                self.note(misbehaviour);
             }
         }
     }
@@ -323,10 +358,12 @@ impl<'w, D: Doorbell> Link for WindowLink<'w, D> {
         if self.burst.is_empty() {
             return;
         }
-        if self.out.append_batch(&self.burst).is_err() {
-            // Cannot be: all are mbufs of ours, and the producer's second sub-queue is free when the first is not.
-            self.space.free_batch(&self.burst);
-            self.no_buffer += self.burst.len() as u64;
+        let sent = self.out.produce_batch(&self.burst).unwrap_or(0);
+        if sent < self.burst.len() {
+            // Cannot be: all are mbufs of ours; a dual queue's second half is free when the first is not, and a ring has room for all mbufs.
+            let unsent = &self.burst[sent..];
+            self.space.free_batch(unsent);
+            self.no_buffer += unsent.len() as u64;
         }
         self.burst.clear();
         if self.out.consumer_idle() {

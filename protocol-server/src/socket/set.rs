@@ -14,6 +14,7 @@
 #![expect(unsafe_code, reason = "a receive buffer is a slice of a mapping that it must not outlive")]
 
 use alloc::vec::Vec;
+use core::ptr::NonNull;
 use smoltcp::{
     iface::{SocketHandle, SocketSet},
     socket::{Socket as Any, tcp},
@@ -91,6 +92,12 @@ impl<M: SharedMemory> Sockets<M> {
     pub fn take_ring_right(&mut self, handle: SocketHandle) -> Option<(u32, u32)> {
         let ring = self.rings.iter_mut().find(|ring| ring.handle == handle)?;
         Some((ring.memory.take_right(), ring.memory.length() as u32))
+    }
+
+    /// Where the bytes of a connection's ring are, and how many.
+    pub fn ring(&self, handle: SocketHandle) -> Option<(NonNull<u8>, usize)> {
+        let ring = self.rings.iter().find(|ring| ring.handle == handle)?;
+        Some((ring.memory.address(), ring.memory.length()))
     }
 
     /// The sockets, to look at.

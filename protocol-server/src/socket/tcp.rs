@@ -43,6 +43,8 @@ pub struct Connection {
     /// smoltcp's state when it was last served.
     seen: tcp::State,
     wishes: u32,
+    /// Data was on its way when it was last served.
+    in_flight: bool,
     acknowledged: u32,
     /// It was connected, or has tried.
     used: bool,
@@ -57,7 +59,16 @@ impl Connection {
     #[must_use]
     pub const fn new(handle: SocketHandle, state: tcp::State) -> Self {
         let used = !matches!(state, tcp::State::Closed);
-        Self { handle, seen: state, wishes: 0, acknowledged: 0, used, aborted: false, over: None }
+        Self {
+            handle,
+            seen: state,
+            wishes: 0,
+            in_flight: false,
+            acknowledged: 0,
+            used,
+            aborted: false,
+            over: None,
+        }
     }
 
     /// Its smoltcp socket.
@@ -130,6 +141,18 @@ impl<M: SharedMemory> Socket<M> {
         }
     }
 
+    /// Whether what was written lately waits for company, so that serving it now would move nothing: less than a segment, while data
+    /// is on its way.
+    #[inline]
+    pub fn gathers(&mut self) -> bool {
+        let (Protocol::Tcp(connection), Some(page)) = (&self.protocol, &mut self.page) else { return false };
+        connection.in_flight
+            && !self.dirty
+            && connection.wishes & (wishes::NO_DELAY | wishes::SHUTDOWN) == 0
+            && page.wishes() == connection.wishes
+            && page.tx.available().is_ok_and(|held| held < SEGMENT)
+    }
+
     pub(super) fn serve_connection<L: Link, S: System<Memory = M>>(
         &mut self,
         context: &mut Context<'_, L, S>,
@@ -177,6 +200,7 @@ impl<M: SharedMemory> Socket<M> {
         });
         connection.note_end(state, End::Timer);
         connection.seen = state;
+        connection.in_flight = queued != 0;
 
         // What the application sees.
         let mut events = 0;

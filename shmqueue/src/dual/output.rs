@@ -85,6 +85,14 @@ impl<'q, L: Links> OutProducer<'q, L> {
     #[must_use = "an idle device that is not started leaves the packets on the queue"]
     pub fn consumer_idle(&self) -> bool {
         full_fence(); // pairs with the one in `OutConsumer::drain`
+        self.consumer_idle_fenced()
+    }
+
+    /// The condition without the fence, for a producer of several queues that has put one [`full_fence`] behind all its
+    /// appends.
+    #[inline]
+    #[must_use = "an idle device that is not started leaves the packets on the queue"]
+    pub fn consumer_idle_fenced(&self) -> bool {
         self.queue.condition.0.load(Relaxed) != 0
     }
 
@@ -168,6 +176,13 @@ impl<'q, L: Links> OutConsumer<'q, L> {
     /// Declares the consumer idle at the start, before the producer appends for the first time.
     pub fn start_idle(&mut self) {
         self.set_condition(1);
+    }
+
+    /// Whether there is something to drain: taken before and not sent, or in a sub-queue. A look without the mutex,
+    /// which takes nothing.
+    #[inline]
+    pub fn waits(&self) -> bool {
+        self.head.taken.is_some() || !self.queue.is_empty()
     }
 
     /// Forgets what was taken and not yet sent: the server died, and the ledger of the kernel has the last

@@ -3,7 +3,7 @@
 use super::{
     Consume, ControlFlow, Drain, Drained, DualQueue, InConsumer, InProducer, InQueue, Item, Links,
     OutConsumer, OutProducer, OutQueue, PeerMisbehaviour, Produce, ProduceError, Ring, RingConsumer,
-    RingProducer, WaitFree,
+    RingProducer, Stats, WaitFree,
 };
 
 impl<L> WaitFree for InProducer<'_, L> {}
@@ -31,6 +31,15 @@ macro_rules! produce {
             fn consumer_idle(&self) -> bool {
                 $end::consumer_idle(self)
             }
+
+            #[inline]
+            fn consumer_idle_fenced(&self) -> bool {
+                $end::consumer_idle_fenced(self)
+            }
+
+            fn stats(&self) -> Stats {
+                *$end::stats(self)
+            }
         }
     };
 }
@@ -46,19 +55,21 @@ impl<const N: usize> Produce for RingProducer<'_, N> {
 
     #[inline]
     fn produce_batch(&mut self, items: &[Item]) -> Result<usize, ProduceError> {
-        for (count, &item) in items.iter().enumerate() {
-            match self.push(item) {
-                Ok(()) => {}
-                Err(error) if count == 0 => return Err(error.into()),
-                Err(_) => return Ok(count), // the next call reports it
-            }
-        }
-        Ok(items.len())
+        Ok(self.push_batch(items)?)
     }
 
     #[inline]
     fn consumer_idle(&self) -> bool {
         RingProducer::consumer_idle(self)
+    }
+
+    #[inline]
+    fn consumer_idle_fenced(&self) -> bool {
+        RingProducer::consumer_idle_fenced(self)
+    }
+
+    fn stats(&self) -> Stats {
+        Stats::default()
     }
 }
 
@@ -74,8 +85,17 @@ impl<L: Links> Consume for InConsumer<'_, L> {
     }
 
     #[inline]
+    fn announce_idle(&mut self) {
+        InConsumer::announce_idle(self);
+    }
+
+    #[inline]
     fn clear_idle(&mut self) {
         InConsumer::clear_idle(self);
+    }
+
+    fn stats(&self) -> Stats {
+        *InConsumer::stats(self)
     }
 }
 
@@ -91,8 +111,17 @@ impl<const N: usize> Consume for RingConsumer<'_, N> {
     }
 
     #[inline]
+    fn announce_idle(&mut self) {
+        RingConsumer::announce_idle(self);
+    }
+
+    #[inline]
     fn clear_idle(&mut self) {
         RingConsumer::clear_idle(self);
+    }
+
+    fn stats(&self) -> Stats {
+        Stats::default()
     }
 }
 
@@ -105,6 +134,19 @@ impl<L: Links> Drain for OutConsumer<'_, L> {
     ) -> Result<Drained, PeerMisbehaviour> {
         OutConsumer::drain(self, budget, send)
     }
+
+    #[inline]
+    fn waits(&self) -> bool {
+        OutConsumer::waits(self)
+    }
+
+    fn start_idle(&mut self) {
+        OutConsumer::start_idle(self);
+    }
+
+    fn stats(&self) -> Stats {
+        *OutConsumer::stats(self)
+    }
 }
 
 impl<const N: usize> Drain for RingConsumer<'_, N> {
@@ -115,6 +157,19 @@ impl<const N: usize> Drain for RingConsumer<'_, N> {
         send: impl FnMut(Item) -> ControlFlow<()>,
     ) -> Result<Drained, PeerMisbehaviour> {
         RingConsumer::drain(self, budget, send)
+    }
+
+    #[inline]
+    fn waits(&self) -> bool {
+        RingConsumer::waits(self)
+    }
+
+    fn start_idle(&mut self) {
+        RingConsumer::announce_idle(self);
+    }
+
+    fn stats(&self) -> Stats {
+        Stats::default()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use core::ops::ControlFlow;
 use std::{
+    boxed::Box,
     collections::VecDeque,
     thread,
     time::{Duration, Instant},
@@ -9,8 +10,12 @@ use std::{
     vec::Vec,
 };
 
-use super::{Consume, Drain, InQueue, OutQueue, Produce, ProduceError, next};
-use crate::{Drained, DualQueue, Item, Links, PeerMisbehaviour, ring::Ring, sync::AtomicU32};
+use super::{Consume, Drain, InQueue, OutQueue, Produce, ProduceError, either::EitherQueue, next};
+use crate::{
+    Drained, DualQueue, Item, Links, PeerMisbehaviour,
+    ring::Ring,
+    sync::{AtomicU32, full_fence},
+};
 
 struct Words(Vec<AtomicU32>);
 
@@ -56,6 +61,8 @@ macro_rules! kind {
 
 kind!(dual, DualQueue::new());
 kind!(ring, Ring::<16>::new());
+kind!(either_dual, EitherQueue::<16>::Dual(Box::leak(Box::new(DualQueue::new()))));
+kind!(either_ring, EitherQueue::<16>::Ring(Box::leak(Box::new(Ring::new()))));
 
 fn in_order_through_the_idle_protocol<'w, Q: InQueue<&'w Words>>(queue: &'w Q, words: &'w Words) {
     let (mut producer, mut consumer) = (queue.in_producer(words), queue.in_consumer(words));
@@ -69,6 +76,18 @@ fn in_order_through_the_idle_protocol<'w, Q: InQueue<&'w Words>>(queue: &'w Q, w
     assert!(producer.consumer_idle());
     consumer.clear_idle();
     assert!(!producer.consumer_idle());
+    // As several queues with one fence for all.
+    consumer.announce_idle();
+    full_fence();
+    assert!(producer.consumer_idle_fenced());
+    consumer.clear_idle();
+    assert!(!producer.consumer_idle_fenced());
+    assert_eq!(producer.produce_batch(&[item(3), item(5), item(6)]), Ok(3));
+    let mut batch = [item(1); 2];
+    assert_eq!((consumer.consume_batch(&mut batch), batch), (Ok(2), [item(3), item(5)]));
+    assert_eq!((consumer.consume_batch(&mut batch), batch[0]), (Ok(1), item(6)));
+    assert_eq!(consumer.consume_batch(&mut batch), Ok(0));
+    assert_eq!((producer.stats().lock_failures, consumer.stats().switches), (0, 0));
     // The interrupt comes while the task waits, after two events that meant nothing.
     let mut waits = 0;
     let got = next(&mut consumer, || {
@@ -97,16 +116,22 @@ fn a_driver_drains_stops_and_goes_idle<'w, Q: OutQueue<&'w Words>>(queue: &'w Q,
         });
         (drained.unwrap(), sent.len())
     };
+    assert!(!producer.consumer_idle());
+    consumer.start_idle();
+    assert!(producer.consumer_idle() && producer.consumer_idle_fenced(), "idle from the start");
     assert_eq!(drain(&mut consumer, 9, 9), (Drained::Idle, 0));
-    assert!(producer.consumer_idle(), "the device is to be started");
+    assert!(producer.consumer_idle() && !consumer.waits(), "the device is to be started");
     assert_eq!(producer.produce_batch(&[item(1), item(2), item(3), item(4)]), Ok(4));
+    assert!(consumer.waits());
     assert_eq!(drain(&mut consumer, 9, 2), (Drained::StoppedByCaller, 2));
+    assert!(consumer.waits(), "what was taken and not sent waits too");
     assert!(!producer.consumer_idle(), "a busy device needs no trap");
     assert_eq!(drain(&mut consumer, 1, 9), (Drained::BudgetSpent, 3));
     producer.produce(item(5)).unwrap();
     assert_eq!(drain(&mut consumer, 9, 9), (Drained::Idle, 5));
     assert_eq!(sent, [1, 2, 3, 4, 5]);
-    assert!(producer.consumer_idle());
+    assert!(producer.consumer_idle() && !consumer.waits());
+    assert_eq!((producer.stats().lock_failures, consumer.stats().switches), (0, 0));
 }
 
 /// There and back: the driver fills, the task returns; both waits are real ones, with an event that keeps one bit.

@@ -1,6 +1,6 @@
 //! The ring of items: order, full, empty, wrap-around, a peer that lies, two threads.
 
-use std::thread;
+use std::{thread, vec::Vec};
 
 use super::{PushError, Relaxed, Ring, RingConsumer, RingProducer};
 use crate::{Item, PeerMisbehaviour};
@@ -57,6 +57,37 @@ fn an_index_that_cannot_be_is_the_peers_fault() {
     for lie in [5, 0x8000_0000, u32::MAX - 1] {
         ring.head.0.store(lie, Relaxed);
         assert_eq!(producer.push(item(9)), Err(PushError::Peer(PeerMisbehaviour::Index(lie))));
+    }
+}
+
+/// A batch of any length at any place: its front goes in as far as there is room, and what a liar says of the room is seen.
+#[test]
+fn a_batch_goes_in_as_far_as_there_is_room() {
+    let ring = Ring::<8>::new();
+    let (mut producer, mut consumer) = (RingProducer::new(&ring), RingConsumer::new(&ring));
+    let (mut pushed, mut popped) = (0, 0);
+    for round in 0..500u32 {
+        let wanted: Vec<Item> = (1..=round % 11).map(|n| item(pushed + n)).collect();
+        let room = 8 - (pushed - popped);
+        let expected = match wanted.len().min(room as usize) {
+            0 if !wanted.is_empty() => Err(PushError::Full),
+            n => Ok(n),
+        };
+        assert_eq!(producer.push_batch(&wanted), expected);
+        pushed += expected.unwrap_or(0) as u32;
+        for _ in 0..round % 6 {
+            let Some(got) = consumer.pop().unwrap() else { break };
+            popped += 1;
+            assert_eq!(got.get(), popped);
+        }
+        assert_eq!(ring.is_empty(), pushed == popped);
+        assert_eq!(consumer.waits(), pushed != popped);
+    }
+    assert!(popped > 500, "went round many times");
+    while producer.push(item(1)).is_ok() {}
+    for lie in [pushed + 9, u32::MAX] {
+        ring.head.0.store(lie, Relaxed);
+        assert_eq!(producer.push_batch(&[item(9)]), Err(PushError::Peer(PeerMisbehaviour::Index(lie))));
     }
 }
 

@@ -13,19 +13,24 @@ use core::{
 
 use abi::{
     Error,
+    message::Message,
     name::NETWORK,
+    path::Path,
     socket::{REPLY, Request, Status},
     vm::{PAGE_BYTES, PROT_READ},
 };
 use shmqueue::WaitWord;
 
-use super::address;
+use super::{address, trap};
+#[cfg(not(test))]
+use crate::info;
 use crate::{
     counters::SERVER_COUNT,
     memory::{Mapping, MemoryObject},
     message::{Incoming, Outgoing, ask},
     name,
     port::SendRight,
+    rpc::{self, Payload},
     sync::Lock,
     thread::ThreadRef,
 };
@@ -38,9 +43,19 @@ static SERVICE: Lock<Option<&'static Service>> = Lock::new(None);
 /// The server: where to ask, and whether it sleeps.
 #[derive(Debug)]
 pub struct Service {
-    port: SendRight,
-    thread: ThreadRef,
+    server: Server,
     status: Mapping,
+    path: Path,
+    out_of_line: usize,
+}
+
+/// Who has the stack.
+#[derive(Debug)]
+enum Server {
+    /// The protocol server.
+    Task { port: SendRight, thread: ThreadRef },
+    /// The kernel.
+    Kernel,
 }
 
 impl Service {
@@ -59,17 +74,38 @@ impl Service {
     }
 
     fn greet(limit: Duration) -> Result<Self, Error> {
-        let port = name::look_up(NETWORK, Some(limit))?;
-        let mut reply = ask(&port, Outgoing::new(Request::Hello.raw()), Some(limit))?;
+        let (path, out_of_line) = options();
+        let hello = Outgoing::new(Request::Hello.raw());
+        let (server, mut reply) = if path == Path::Monolithic {
+            (Server::Kernel, trap::ask(&hello)?)
+        } else {
+            let port = name::look_up(NETWORK, Some(limit))?;
+            let mut reply = ask(&port, hello, Some(limit))?;
+            reply.status()?;
+            let thread = reply.take_reply().map(ThreadRef::new).ok_or(Error::PeerMisbehaviour)?;
+            (Server::Task { port, thread }, reply)
+        };
         reply.status()?;
-        let thread = reply.take_reply().map(ThreadRef::new).ok_or(Error::PeerMisbehaviour)?;
         let object = reply.take_carried().map(MemoryObject::new).ok_or(Error::PeerMisbehaviour)?;
         let status = object.map(0, PAGE_BYTES as usize, PROT_READ)?;
-        let it = Self { port, thread, status };
+        let it = Self { server, status, path, out_of_line };
         if it.word(Status::MAGIC_AT).load(Acquire) != Status::MAGIC {
             return Err(Error::PeerMisbehaviour);
         }
         Ok(it)
+    }
+
+    /// The way to the network.
+    #[inline]
+    #[must_use]
+    pub const fn path(&self) -> Path {
+        self.path
+    }
+
+    /// From how many bytes on data goes out of line, where it goes by message.
+    #[inline]
+    pub(super) const fn out_of_line(&self) -> usize {
+        self.out_of_line
     }
 
     fn word(&self, at: usize) -> &AtomicU32 {
@@ -100,21 +136,59 @@ impl Service {
     #[cold]
     #[inline(never)]
     pub(super) fn wake(&self) {
-        let _ = self.thread.resume(); // a dead server shows in the next request
+        if let Server::Task { thread, .. } = &self.server {
+            let _ = thread.resume(); // a dead server shows in the next request
+        }
     }
 
     /// Sends a request and checks the reply's status.
     ///
     /// # Errors
     /// What the server says, or [`Error::Dead`] if it has died.
-    pub fn ask(&self, request: Outgoing) -> Result<Incoming, Error> {
-        let reply = ask(&self.port, request, None)?;
-        if reply.id != REPLY {
-            return Err(Error::PeerMisbehaviour);
-        }
-        reply.status()?;
-        Ok(reply)
+    pub fn ask(&self, request: Outgoing<'_>) -> Result<Incoming<'static>, Error> {
+        checked(match &self.server {
+            Server::Task { port, .. } => ask(port, request, None)?,
+            Server::Kernel => trap::ask(&request)?,
+        })
     }
+
+    /// Sends a request with data and checks the reply's status.
+    ///
+    /// # Errors
+    /// What the server says, or [`Error::Dead`] if it has died; [`Error::BadCall`] where there is none to send to.
+    pub(super) fn call<'r>(
+        &self,
+        request: Message,
+        payload: Payload<'_>,
+        room: &'r mut [u8],
+    ) -> Result<Incoming<'r>, Error> {
+        let Server::Task { port, .. } = &self.server else { return Err(Error::BadCall) };
+        checked(rpc::call(port, request, payload, room)?)
+    }
+}
+
+/// A reply, if it is one and says that all went well.
+fn checked(reply: Incoming<'_>) -> Result<Incoming<'_>, Error> {
+    if reply.id != REPLY {
+        return Err(Error::PeerMisbehaviour);
+    }
+    reply.status()?;
+    Ok(reply)
+}
+
+/// The path, and from how many bytes on data goes out of line.
+#[cfg(not(test))]
+fn options() -> (Path, usize) {
+    (info::path(), info::out_of_line_bytes())
+}
+
+#[cfg(test)]
+use super::tests::options;
+
+/// The next test has another server.
+#[cfg(test)]
+pub(super) fn forget() {
+    *SERVICE.lock() = None;
 }
 
 /// The interface's address and the length of its network's prefix.

@@ -13,6 +13,7 @@ use crate::vm::Vm;
 pub const CASES: &[Row] = &[
     ("kernel-panic", false, kernel_panic),
     ("too-little-memory", false, too_little_memory),
+    ("unknown-kind-of-queue", false, unknown_queue),
     ("first-task-is-no-elf", false, |bed| broken_program(bed, b"#!/bin/sh\necho no\n")),
     ("first-task-cut-short", false, |bed| {
         let init = fs::read(&bed.session.images.programs["init"]).context("init")?;
@@ -54,6 +55,15 @@ fn too_little_memory(bed: &Bed) -> Result<()> {
     let mut machine = bed.machine(Nic::E1000, Board::Pc)?;
     machine.memory_mib = 12;
     expect_refusal(&machine)
+}
+
+fn unknown_queue(bed: &Bed) -> Result<()> {
+    let mut machine = bed.machine(Nic::E1000, Board::Pc)?;
+    machine.arguments += " queue=heap";
+    let mut vm = Vm::start(&machine)?;
+    vm.expect_exit(abi::exit::BOOT_FAILED, Duration::from_secs(40))?;
+    let said = vm.console.transcript();
+    if said.contains("queue= must be") { Ok(()) } else { failed(format!("it said: {said}")) }
 }
 
 /// A machine whose boot module has this content under this name.

@@ -4,7 +4,9 @@
 //! plus dropped, nothing waits while its queue holds something) and powers off with its own status. Silence, a fault or a
 //! panic that nobody asked for, or another status is a failure.
 
+mod applications;
 mod boots;
+mod filters;
 mod hostile;
 mod input;
 mod lossy;
@@ -17,7 +19,7 @@ use crate::error::{Error, Result, failed};
 use crate::machine::{Board, Machine, Nic};
 use crate::network::Net;
 use crate::session::Session;
-use crate::setup;
+use crate::setup::{self, Tool};
 use crate::vm::Vm;
 
 /// What a test works with.
@@ -37,12 +39,23 @@ pub struct Case {
 /// Long enough for any command that is not a long transfer.
 pub const SOON: Duration = Duration::from_secs(30);
 
+/// What the other ends of the tests are.
+const TOOLS: &[Tool] = &[setup::NUTTCP, setup::IPERF, setup::TC, setup::VSFTPD, setup::XVFB];
+
 fn cases() -> Vec<Case> {
-    [transfers::CASES, lossy::CASES, hostile::CASES, boots::CASES, input::CASES]
-        .into_iter()
-        .flatten()
-        .map(|(name, tap, run)| Case { name, tap: *tap, run: *run })
-        .collect()
+    [
+        transfers::CASES,
+        lossy::CASES,
+        hostile::CASES,
+        boots::CASES,
+        input::CASES,
+        applications::CASES,
+        filters::CASES,
+    ]
+    .into_iter()
+    .flatten()
+    .map(|(name, tap, run)| Case { name, tap: *tap, run: *run })
+    .collect()
 }
 
 /// A row of a group's table.
@@ -90,7 +103,7 @@ pub fn qemu_test(args: &QemuTestArgs) -> Result<()> {
         cases.iter().for_each(|case| println!("{}", case.name));
         return Ok(());
     }
-    let session = Session::open(None, &[setup::NUTTCP, setup::IPERF, setup::TC], None, &[])?;
+    let session = Session::open(None, TOOLS, None, &[])?;
     let tap = session.link.net == Net::Tap;
     let bed = Bed { session };
     let (mut passed, mut failures, mut skipped) = (0, Vec::new(), 0);

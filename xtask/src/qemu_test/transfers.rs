@@ -11,9 +11,11 @@ use pattern::{Digest, Pattern};
 use super::{Bed, Row, SOON};
 use crate::cells::{Cell, Ports, Setting};
 use crate::error::{Context as _, Error, Result, failed};
-use crate::machine::{Backend, Board, Nic};
+use crate::machine::{Backend, Board, Machine, Nic};
 use crate::network::{ECHO_PORT, Link, Net};
 use crate::peers::Peer;
+use crate::profile::category::Category;
+use crate::profile::{Places, Profile};
 use crate::results::Fields;
 use crate::sys;
 use crate::traffic::{self, Until};
@@ -25,6 +27,8 @@ pub const CASES: &[Row] = &[
     ("cells-virtio-pc", false, |bed| cells(bed, Nic::Virtio, Board::Pc, Peer::Builtin)),
     ("cells-e1000-q35", false, |bed| cells(bed, Nic::E1000, Board::Q35, Peer::Builtin)),
     ("cells-virtio-q35", false, |bed| cells(bed, Nic::Virtio, Board::Q35, Peer::Builtin)),
+    ("cells-e1000-ring", false, |bed| ring_cells(bed, Nic::E1000)),
+    ("cells-virtio-ring", false, |bed| ring_cells(bed, Nic::Virtio)),
     ("nuttcp-both-ways", true, |bed| cells(bed, Nic::E1000, Board::Pc, Peer::Nuttcp)),
     ("iperf-both-ways", true, |bed| cells(bed, Nic::E1000, Board::Pc, Peer::Iperf)),
     ("sixteen-connections", true, sixteen_connections),
@@ -45,7 +49,18 @@ fn measure(vm: &mut Vm, link: &Link, ports: &mut Ports, peer: Peer, cell: Cell) 
 }
 
 fn cells(bed: &Bed, nic: Nic, board: Board, peer: Peer) -> Result<()> {
-    let mut vm = Vm::boot(&bed.machine(nic, board)?)?;
+    cells_of(bed, &bed.machine(nic, board)?, peer)
+}
+
+/// The same over a window whose queues are rings, of three pools, so that no round number hides anything.
+fn ring_cells(bed: &Bed, nic: Nic) -> Result<()> {
+    let mut machine = bed.machine(nic, Board::Pc)?;
+    machine.arguments += " queue=ring pools=3";
+    cells_of(bed, &machine, Peer::Builtin)
+}
+
+fn cells_of(bed: &Bed, machine: &Machine, peer: Peer) -> Result<()> {
+    let mut vm = Vm::boot(machine)?;
     let mut ports = Ports::new();
     let mut all =
         vec![Cell::Tx(8192), Cell::Rx(8192), Cell::Tx(10), Cell::Rx(10), Cell::Tx(1024), Cell::Rx(1024)];
@@ -228,9 +243,11 @@ fn dhcp(bed: &Bed) -> Result<()> {
     bed.finish(vm)
 }
 
-/// The plugin sees the marks and both halves, and a longer transfer costs more.
+/// The plugin sees the marks and both halves, and a longer transfer costs more. Each instruction is somebody's: the sum over the
+/// blocks is the count, all blocks belong to the kernel or to a program, and all sources have a category.
 fn instructions(bed: &Bed) -> Result<()> {
     let machine = bed.session.counted(&bed.machine(Nic::E1000, Board::Pc)?);
+    let places = Places::of(&bed.session.images)?;
     let mut vm = Vm::boot(&machine)?;
     let mut totals = BTreeMap::new();
     for buffers in [100, 1000] {
@@ -245,6 +262,22 @@ fn instructions(bed: &Bed) -> Result<()> {
         };
         if region.kernel == 0 || region.user == 0 {
             return failed(format!("a half is missing: {region:?}"));
+        }
+        let profile = Profile::of(&places, &vm.executed()?, region)?;
+        let (unknown, strange) = (profile.unknown, places.without_category());
+        if unknown != 0 || !strange.is_empty() {
+            return failed(format!("{unknown} instructions are nobody's; without a category: {strange:?}"));
+        }
+        for part in Category::ALL {
+            let percent = 100 * profile.split.of(part) / profile.split.total();
+            let right = match part {
+                Category::Stack | Category::Copying => percent >= 5,
+                Category::Other => percent <= 3,
+                _ => profile.split.of(part) > 0,
+            };
+            if !right {
+                return failed(format!("{percent} % of the instructions are in `{}`", part.name()));
+            }
         }
         totals.insert(buffers, region.kernel + region.user);
     }

@@ -33,7 +33,7 @@ pub struct Pc {
     /// What stands around.
     pub board: Option<&'static Board>,
     /// The network device.
-    pub net: Option<Net>,
+    pub net: Option<&'static mut Net>,
     /// Its interrupt request line.
     pub nic_irq: Option<u8>,
     entropy: u64,
@@ -110,10 +110,17 @@ impl Machine for Pc {
 
     #[inline]
     fn copy_from_phys(&self, phys: u64, bytes: &mut [u8]) {
-        check(phys, bytes.len());
-        // SAFETY: as in `copy_to_phys`.
+        read_phys(phys, bytes);
+    }
+
+    #[inline]
+    fn copy_phys(&mut self, to: u64, from: u64, bytes: usize) {
+        check(to, bytes);
+        check(from, bytes);
+        assert_ne!(to / FRAME_BYTES, from / FRAME_BYTES, "a copy within a frame");
+        // SAFETY: as in `copy_to_phys`, at both ends; they lie in different frames.
         unsafe {
-            direct(phys).copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len());
+            direct(to).copy_from_nonoverlapping(direct(from), bytes);
         }
     }
 
@@ -167,7 +174,17 @@ impl Machine for Pc {
 
     #[inline]
     fn net(&mut self) -> Option<&mut Net> {
-        self.net.as_mut()
+        self.net.as_deref_mut()
+    }
+}
+
+/// Copies from physical memory; the bytes lie within one frame of usable memory.
+#[inline]
+pub fn read_phys(phys: u64, bytes: &mut [u8]) {
+    check(phys, bytes.len());
+    // SAFETY: RAM is in the direct map; what lies there is a task's page or the core's, and no reference to it exists.
+    unsafe {
+        direct(phys).copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len());
     }
 }
 

@@ -5,6 +5,7 @@ use super::context::{self, Context};
 use super::machine::{KERNEL, MACHINE};
 use super::pic::{FIRST_VECTOR, Pic};
 use super::{clock, segments, serial};
+use crate::net;
 use abi::counters::Counter;
 use core::arch::{asm, global_asm};
 use microkernel::machine::{Fault, Next, Outcome};
@@ -66,17 +67,10 @@ fn interrupt(vector: u64) {
     kernel.count(Counter::Interrupts);
     if irq == clock::IRQ {
         kernel.tick(machine);
-        let now = machine.clock.now_ns();
-        if let Some(net) = &mut machine.net {
-            let event = net.tick(now);
-            kernel.net_event(machine, event);
-        }
+        net::tick(kernel, machine);
     } else if Some(irq) == machine.nic_irq {
-        if let Some(net) = &mut machine.net {
-            kernel.count(Counter::NetInterrupts);
-            let event = net.interrupt();
-            kernel.net_event(machine, event);
-        }
+        kernel.count(Counter::NetInterrupts);
+        net::interrupt(kernel, machine);
     } else if irq == serial::IRQ && machine.serial.interrupt() {
         kernel.console_input(machine);
     }

@@ -5,10 +5,18 @@ use crate::frame::ChecksumRequest;
 use abi::window::Config;
 use core::{cell::Cell, ops::ControlFlow};
 use mbuf::{InterruptSpace, NoLedger};
-use shmqueue::{Drained, InProducer, OutConsumer};
+use shmqueue::{
+    Drained,
+    queue::{
+        Drain,
+        either::{EitherInProducer, EitherOutConsumer},
+    },
+};
 use std::alloc::{Layout as Allocation, alloc_zeroed};
 
-const CONFIG: Config = Config { pools: 2, mbufs_per_pool: 64, clusters_per_pool: 32 };
+const fn config(queue: QueueKind) -> Config {
+    Config { pools: 2, mbufs_per_pool: 64, clusters_per_pool: 32, queue }
+}
 
 struct Bell<'b>(&'b Cell<u32>);
 
@@ -26,14 +34,14 @@ impl Doorbell for Bell<'_> {
 struct Kernel {
     view: View<'static>,
     space: InterruptSpace<'static>,
-    input: InProducer<'static, View<'static>>,
-    deferred: InProducer<'static, View<'static>>,
-    out: OutConsumer<'static, View<'static>>,
+    input: EitherInProducer<'static, View<'static>, RING_ITEMS>,
+    deferred: EitherInProducer<'static, View<'static>, RING_ITEMS>,
+    out: EitherOutConsumer<'static, View<'static>, RING_ITEMS>,
 }
 
 /// A window of its own for each test; it lives as long as the tests do.
-fn window(bells: &Cell<u32>) -> (Kernel, WindowLink<'static, Bell<'_>>) {
-    let layout = CONFIG.layout().expect("a layout");
+fn window(queue: QueueKind, bells: &Cell<u32>) -> (Kernel, WindowLink<'static, Bell<'_>>) {
+    let layout = config(queue).layout().expect("a layout");
     let length = layout.bytes as usize;
     let allocation = Allocation::from_size_align(length, 4096).expect("a layout");
     // SAFETY: the length is not zero.
@@ -43,17 +51,15 @@ fn window(bells: &Cell<u32>) -> (Kernel, WindowLink<'static, Bell<'_>>) {
     // SAFETY: mapped for ever, reached by views and borrowed buffers only; the tests keep to who owns what.
     let view = unsafe { View::new(base, geometry(&layout).expect("a geometry")) };
     mbuf::init(&view);
-    let queue = |q: Queue| -> &'static DualQueue {
-        // SAFETY: inside the layout, aligned, atomics.
-        unsafe { base.byte_add(q.offset() as usize).cast().as_ref() }
-    };
-    let mut out = OutConsumer::new(queue(Queue::Out), view);
+    // SAFETY: a window of this layout, mapped for ever.
+    let queue = |queue| unsafe { queue_of(base, &layout, queue) };
+    let mut out = queue(Queue::Out).out_consumer(view);
     out.start_idle();
     let kernel = Kernel {
         view,
         space: InterruptSpace::new(view),
-        input: InProducer::new(queue(Queue::InIpv4), view),
-        deferred: InProducer::new(queue(Queue::DeferredFree), view),
+        input: queue(Queue::InIpv4).in_producer(view),
+        deferred: queue(Queue::DeferredFree).in_producer(view),
         out,
     };
     let info = LinkInfo { mac: [2; 6], frame_bytes_max: 1514, offload: 0 };
@@ -77,7 +83,7 @@ impl Kernel {
         unsafe { data.as_ptr().copy_from(bytes.as_ptr(), bytes.len()) };
         let mbuf = self.view.mbuf(item).expect("an mbuf");
         mbuf.set_packet(cluster.get(), bytes.len() as u32, Flags::PACKET.with(Flags::EXTERNAL).with(flags));
-        self.input.append(item).expect("appended");
+        self.input.produce(item).expect("appended");
         true
     }
 
@@ -97,7 +103,7 @@ impl Kernel {
         assert_eq!(drained, Ok(Drained::Idle));
         for item in items {
             // As a driver does that finds the pool locked.
-            self.deferred.append(item).expect("appended");
+            self.deferred.produce(item).expect("appended");
         }
         frames
     }
@@ -111,10 +117,27 @@ fn assert_all_accounted_for(link: &mut WindowLink<'_, Bell<'_>>) {
     assert_eq!(link.misbehaviour(), None);
 }
 
-#[test]
-fn frames_are_borrowed_in_order_and_given_back() {
+/// Each test runs with both kinds of queue.
+macro_rules! for_both {
+    ($($name:ident;)+) => {
+        mod dual {
+            $(#[test] fn $name() { super::$name(super::QueueKind::Dual); })+
+        }
+        mod ring {
+            $(#[test] fn $name() { super::$name(super::QueueKind::Ring); })+
+        }
+    };
+}
+
+for_both! {
+    frames_are_borrowed_in_order_and_given_back;
+    a_burst_is_sent_with_one_trap_and_none_while_the_device_works;
+    without_buffers_frames_are_lost_and_counted_and_the_driver_is_told;
+}
+
+fn frames_are_borrowed_in_order_and_given_back(queue: QueueKind) {
     let bells = Cell::new(0);
-    let (mut kernel, mut link) = window(&bells);
+    let (mut kernel, mut link) = window(queue, &bells);
     for n in 0..20u8 {
         assert!(kernel.deliver(
             &vec![n; 60 + usize::from(n)],
@@ -135,10 +158,9 @@ fn frames_are_borrowed_in_order_and_given_back() {
     assert_all_accounted_for(&mut link);
 }
 
-#[test]
-fn a_burst_is_sent_with_one_trap_and_none_while_the_device_works() {
+fn a_burst_is_sent_with_one_trap_and_none_while_the_device_works(queue: QueueKind) {
     let bells = Cell::new(0);
-    let (mut kernel, mut link) = window(&bells);
+    let (mut kernel, mut link) = window(queue, &bells);
     for n in 0..10u8 {
         let length = if n % 2 == 0 { 54 } else { 1514 };
         let request = (n == 4).then_some(ChecksumRequest { start: 34, offset: 16 });
@@ -162,11 +184,10 @@ fn a_burst_is_sent_with_one_trap_and_none_while_the_device_works() {
     assert_all_accounted_for(&mut link);
 }
 
-#[test]
-fn without_buffers_frames_are_lost_and_counted_and_the_driver_is_told() {
+fn without_buffers_frames_are_lost_and_counted_and_the_driver_is_told(queue: QueueKind) {
     let bells = Cell::new(0);
-    let (mut kernel, mut link) = window(&bells);
-    let all = CONFIG.clusters();
+    let (mut kernel, mut link) = window(queue, &bells);
+    let all = config(queue).clusters();
     for _ in 0..all {
         assert!(link.ready());
         link.transmit(1000, |room| (room.fill(1), Built::Send(None)));
@@ -184,10 +205,12 @@ fn without_buffers_frames_are_lost_and_counted_and_the_driver_is_told() {
 
 #[test]
 fn a_header_that_lies_is_no_window() {
-    let layout = CONFIG.layout().expect("a layout");
+    let layout = config(QueueKind::Dual).layout().expect("a layout");
     for (header, length) in [
         (Header { magic: 0, ..layout.header(1) }, layout.bytes as usize),
         (Header { pools: 3, ..layout.header(1) }, layout.bytes as usize),
+        (Header { queue: QueueKind::Ring as u32, ..layout.header(1) }, layout.bytes as usize),
+        (Header { queue: 2, ..layout.header(1) }, layout.bytes as usize),
         (layout.header(1), layout.bytes as usize - 4096),
         (layout.header(1), 100),
     ] {

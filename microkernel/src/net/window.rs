@@ -1,20 +1,21 @@
-//! The network device: what ties a driver of [`netdev_driver`] to the kernel's system calls and to the machine's interrupts.
+//! The path by window: the driver's end of the memory that the kernel shares with the protocol server.
 //!
 //! The command line chooses the shape of the window: `pools=` and `clusters=` (of all pools together; each pool has a power
-//! of two of them, and twice as many mbufs).
+//! of two of them, and twice as many mbufs), and what its queues are: `queue=dual` (the default) or `queue=ring`.
 #![expect(unsafe_code, reason = "takes the ledger's static, once")]
 
+use super::WATCHDOG_TICKS;
 use crate::arch::global::Global;
 use crate::arch::hal::{PciHal, take_window};
 use crate::arch::machine::Pc;
-use crate::board;
+use crate::arch::pci::Function;
 use abi::Error;
 use abi::device::{Audit, NetInfo};
-use abi::window::{Config, ConfigError, POOLS_MAX};
+use abi::window::{Config, ConfigError, POOLS_MAX, QueueKind};
 use core::fmt;
-use microkernel::machine::{NetDevice, NetEvent};
+use microkernel::machine::NetEvent;
 use microkernel::{Kernel, cmdline};
-use netdev_driver::device::Device;
+use netdev_driver::device::{Device, Model};
 use netdev_driver::endpoint::Outcome;
 use netdev_driver::ledger::Ledger;
 use netdev_driver::nic::NicError;
@@ -23,14 +24,12 @@ use netdev_driver::nic::NicError;
 const POOLS: u64 = 2;
 /// Clusters of all pools together, if the command line does not say: four times what a receive ring takes.
 const CLUSTERS: u64 = 1024;
-/// Ticks between two looks of the watchdog.
-const WATCHDOG_TICKS: u32 = 250;
 
 /// The ledger is too large for a stack.
 static LEDGER: Global<Ledger> = Global::new(Ledger::new());
 
 /// The device.
-pub struct Net {
+pub struct WindowNet {
     device: Device<'static, PciHal>,
     /// The device has more to do, and will not interrupt for it.
     again: bool,
@@ -42,6 +41,8 @@ pub struct Net {
 pub enum InitError {
     /// The command line asks for a window that cannot be.
     Config(ConfigError),
+    /// The command line asks for a kind of queue that there is not.
+    Queue,
     /// There is no memory for its rings and the window.
     NoMemory,
     /// The device does not answer as it should.
@@ -58,19 +59,23 @@ impl fmt::Display for InitError {
             Self::Config(ConfigError::TooLarge) => {
                 write!(f, "boot: clusters= is more than a window can hold")
             }
+            Self::Queue => write!(f, "boot: queue= must be dual or ring"),
             Self::NoMemory => write!(f, "boot: too little memory for the window: give QEMU more with -m"),
             Self::Nic(error) => write!(f, "boot: net0: {error}"),
         }
     }
 }
 
-/// Looks for a device that a driver knows, and makes it ready to be opened. A machine may have none.
+/// Makes a device ready to be opened.
 ///
 /// # Errors
 /// See [`InitError`].
-pub fn init(kernel: &mut Kernel<Pc>, machine: &mut Pc, line: &[u8]) -> Result<(), InitError> {
-    let Some((function, model)) = board::find_nic() else { return Ok(()) };
-    let config = config(line)?;
+pub fn init(
+    kernel: &mut Kernel<Pc>,
+    machine: &mut Pc,
+    (function, model): (Function, Model),
+    config: Config,
+) -> Result<WindowNet, InitError> {
     let layout = config.layout().map_err(InitError::Config)?;
     let frames = kernel.frames();
     let hal = PciHal::new(function, machine.clock, &mut machine.space, frames).ok_or(InitError::NoMemory)?;
@@ -78,15 +83,14 @@ pub fn init(kernel: &mut Kernel<Pc>, machine: &mut Pc, line: &[u8]) -> Result<()
     // SAFETY: this function runs once, at boot, and nothing else names the static.
     let ledger = unsafe { LEDGER.get() };
     let device = Device::new(model, hal, window, config, ledger).map_err(InitError::Nic)?;
-    machine.net = Some(Net { device, again: false, ticks: 0 });
-    if let Some(irq) = function.irq() {
-        machine.connect_nic(irq);
-    }
-    Ok(())
+    Ok(WindowNet { device, again: false, ticks: 0 })
 }
 
 /// The shape of the window that the command line asks for.
-fn config(line: &[u8]) -> Result<Config, InitError> {
+///
+/// # Errors
+/// See [`InitError`].
+pub fn config(line: &[u8]) -> Result<Config, InitError> {
     let number = |key, default| match cmdline::get(line, key) {
         // What is no number is as wrong as one that is too large.
         Some(_) => cmdline::number(line, key).and_then(|n| u32::try_from(n).ok()).unwrap_or(u32::MAX),
@@ -95,10 +99,16 @@ fn config(line: &[u8]) -> Result<Config, InitError> {
     let (pools, clusters) = (number("pools", POOLS), number("clusters", CLUSTERS));
     let share = clusters.checked_div(pools).ok_or(InitError::Config(ConfigError::Pools))?;
     let clusters_per_pool: u32 = share.checked_ilog2().map_or(0, |bits| 1 << bits);
-    Ok(Config { pools, mbufs_per_pool: clusters_per_pool.saturating_mul(2), clusters_per_pool })
+    let queue = match cmdline::get(line, QueueKind::OPTION) {
+        None => QueueKind::default(),
+        Some(name) => {
+            core::str::from_utf8(name).ok().and_then(QueueKind::from_name).ok_or(InitError::Queue)?
+        }
+    };
+    Ok(Config { pools, mbufs_per_pool: clusters_per_pool.saturating_mul(2), clusters_per_pool, queue })
 }
 
-impl Net {
+impl WindowNet {
     /// Serves the device's interrupt.
     #[inline]
     pub fn interrupt(&mut self) -> NetEvent {
@@ -129,35 +139,36 @@ impl Net {
     }
 }
 
-impl NetDevice for Net {
-    fn window(&self) -> (u64, u64) {
+impl WindowNet {
+    /// See [`microkernel::machine::NetDevice`], here and below.
+    pub fn window(&self) -> (u64, u64) {
         (self.device.window().phys(), u64::from(self.device.layout().bytes))
     }
 
-    fn open(&mut self) -> Result<(), Error> {
+    pub fn open(&mut self) -> Result<(), Error> {
         self.again = false;
         self.device.open().map_err(|_| Error::NoResources)
     }
 
-    fn close(&mut self) {
+    pub fn close(&mut self) {
         self.device.close();
     }
 
     #[inline]
-    fn start(&mut self) -> NetEvent {
+    pub fn start(&mut self) -> NetEvent {
         let outcome = self.device.start();
         self.event(outcome)
     }
 
-    fn info(&self) -> NetInfo {
+    pub fn info(&self) -> NetInfo {
         self.device.info()
     }
 
-    fn audit(&self) -> Audit {
+    pub fn audit(&self) -> Audit {
         self.device.audit()
     }
 
-    fn counters(&self, counters: &mut [u64; abi::counters::COUNT]) {
+    pub fn counters(&self, counters: &mut [u64; abi::counters::COUNT]) {
         self.device.counters(counters);
     }
 }

@@ -1,0 +1,249 @@
+//! The path by message (Mach 3.0): frames and requests are messages, and the server waits for both by one receive.
+//!
+//! All that comes, comes to a port of a set: frames to the port of the packet filter, requests to the port that applications know. The answer
+//! to a read or a write goes out with the next receive, in one trap. A message waits until it is taken, so nothing is announced, and
+//! applications ring no bell.
+#![expect(unsafe_code, reason = "bytes of pages that are this task's alone")]
+
+use abi::{
+    Error,
+    device::NetInfo,
+    message::{DATA_MAX, NET_FRAME, frame},
+};
+use alloc::{boxed::Box, string::String, vec};
+use core::time::Duration;
+use protocol_server::{
+    frame::ChecksumRequest,
+    link::message::{Arrived, MessageLink, Pages, Port, filter},
+    server::Server,
+};
+use smoltcp::wire::{IpCidr, Ipv4Cidr};
+use userlib::{
+    device::Device,
+    info, memory,
+    message::{Incoming, receive_with},
+    port::{PortSet, ReceiveRight},
+    rpc::{Answer, Payload, answer_and_receive},
+    thread,
+};
+
+use crate::{
+    DEVICE, announce, configure,
+    guest::{Guest, send},
+    limit_ns, link_info, now, seed,
+};
+
+/// How long frames wait that the device had no room for, and what was not received for want of room, in nanoseconds.
+const RETRY_NS: u64 = 1_000_000;
+
+type GuestServer = Server<MessageLink<Frames>, Guest>;
+
+/// A page of this task's own.
+struct Page(memory::Mapping);
+
+impl Pages for Page {
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: memory of this task's own, mapped as long as `self`; nobody else maps it, and no other reference outlives the borrow.
+        unsafe { core::slice::from_raw_parts(self.0.base().as_ptr(), self.0.len()) }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above, and borrowed exclusively.
+        unsafe { core::slice::from_raw_parts_mut(self.0.base().as_ptr(), self.0.len()) }
+    }
+}
+
+/// The device, and the port that its frames come to.
+struct Frames {
+    device: Device,
+    port: ReceiveRight,
+    /// The address that the filter is for.
+    address: Option<Ipv4Cidr>,
+}
+
+impl Frames {
+    /// Asks for what a server with this address wants.
+    fn set_filter(&mut self, address: Option<Ipv4Cidr>) -> Result<(), Error> {
+        let program = filter::program(address);
+        let words = program.words().ok_or(Error::TooLong)?;
+        self.device.set_filter(&self.port, filter::PRIORITY, false, words)?;
+        self.address = address;
+        Ok(())
+    }
+}
+
+/// What a message says of the frame that it brings.
+fn arrived(message: &mut Incoming<'_>) -> Arrived<Page> {
+    Arrived {
+        length: message.data_length as usize,
+        checksum_good: message.word(0).is_some_and(|word| word & frame::CHECKSUM_GOOD != 0),
+        page: message.take_pages().map(Page),
+    }
+}
+
+/// As the kernel wants it.
+fn checksum_word(checksum: Option<ChecksumRequest>) -> u32 {
+    checksum.map_or(0, |request| u32::from(request.start) | u32::from(request.offset) << 16)
+}
+
+impl Port for Frames {
+    type Page = Page;
+
+    #[inline]
+    fn receive(&mut self, room: &mut [u8]) -> Option<Arrived<Page>> {
+        receive_with(&self.port, room, Some(Duration::ZERO)).ok().map(|mut message| arrived(&mut message))
+    }
+
+    #[inline]
+    fn write(&mut self, frame: &[u8], checksum: Option<ChecksumRequest>) -> bool {
+        self.device.write(frame, checksum_word(checksum)) != Err(Error::QueueFull)
+    }
+
+    fn write_page(
+        &mut self,
+        page: Page,
+        length: usize,
+        checksum: Option<ChecksumRequest>,
+    ) -> Result<(), Page> {
+        match self.device.write_page(page.0, length, checksum_word(checksum)) {
+            Err((Error::QueueFull, page)) => Err(Page(page)),
+            _ => Ok(()), // as in `write`: what the device will not have is lost
+        }
+    }
+
+    fn page(&mut self) -> Option<Page> {
+        memory::Mapping::allocate(1).ok().map(Page)
+    }
+}
+
+/// Opens the device, makes a server of it, and runs that for ever.
+pub fn run() -> Result<(), String> {
+    let (mut server, ports, net) = start().map_err(|error| alloc::format!("{DEVICE}: {error}"))?;
+    configure(&mut server)?;
+    serve(&mut server, &ports, &net)
+}
+
+fn start() -> Result<(GuestServer, PortSet, NetInfo), Error> {
+    let device = Device::open(DEVICE)?;
+    let net = device.info()?;
+    let (frames, requests, ports) =
+        (ReceiveRight::allocate()?, ReceiveRight::allocate()?, PortSet::allocate()?);
+    ports.add(&frames)?;
+    ports.add(&requests)?;
+    let mut frames = Frames { device, port: frames, address: None };
+    frames.set_filter(None)?;
+    let link = MessageLink::new(link_info(&net), frames, info::out_of_line_bytes());
+    let mut server = Server::new(link, Guest { port: requests }, seed(), now())?;
+    server.keep_ends();
+    Ok((server, ports, net))
+}
+
+/// The loop: a message, or the end of a wait; what it makes to be done; and the next, with the answer to the last.
+fn serve(server: &mut GuestServer, ports: &PortSet, net: &NetInfo) -> Result<(), String> {
+    let out_of_line = info::out_of_line_bytes();
+    let mut out = vec![0; DATA_MAX].into_boxed_slice();
+    let mut registered = false;
+    let mut answer: Option<Answer<'_>> = None;
+    pass(server, net, &mut registered)?;
+    loop {
+        let limit = wait_limit(server);
+        let mut room = server.stack.link.take_room();
+        // The last answer is moved here, and with it the borrow of `out` ends.
+        let received = answer_and_receive(answer, ports, &mut room, limit);
+        answer = None;
+        match received {
+            Ok(mut message) if message.id == NET_FRAME => {
+                let frame = arrived(&mut message);
+                server.stack.link.hand(room, frame);
+                pass(server, net, &mut registered)?;
+            }
+            Ok(message) => {
+                let (reply, served) = answer_message(server, message, &mut out, out_of_line);
+                answer = reply;
+                server.stack.link.give_room(room);
+                if !served {
+                    pass(server, net, &mut registered)?;
+                }
+            }
+            Err(error) => {
+                server.stack.link.give_room(room);
+                if !matches!(error, Error::TimedOut | Error::WouldBlock) {
+                    // No place for the rights of the message, say. Others are asked to give theirs back meanwhile.
+                    let _ = thread::suspend_ns(RETRY_NS);
+                }
+                pass(server, net, &mut registered)?;
+            }
+        }
+    }
+}
+
+/// How long the server may wait for the next message, in nanoseconds.
+fn wait_limit(server: &mut GuestServer) -> u64 {
+    if server.is_unfinished() {
+        return 0;
+    }
+    let limit = limit_ns(server.next_deadline());
+    if server.stack.link.has_kept() { limit.min(RETRY_NS) } else { limit }
+}
+
+/// One pass, and what follows from a new address.
+fn pass(server: &mut GuestServer, net: &NetInfo, registered: &mut bool) -> Result<(), String> {
+    server.pass(now());
+    server.publish_counters();
+    let address = match server.stack.address() {
+        Some(IpCidr::Ipv4(v4)) => Some(v4),
+        _ => None,
+    };
+    let frames = server.stack.link.port();
+    if frames.address != address {
+        frames.set_filter(address).map_err(|error| alloc::format!("{DEVICE}: the packet filter: {error}"))?;
+    }
+    if !*registered && server.is_up() {
+        *registered = true;
+        announce(server, net).map_err(|error| alloc::format!("the name service: {error}"))?;
+    }
+    Ok(())
+}
+
+/// Does what a message asks: the answer to go with the next receive, if it has not gone at once, and whether all was served that there is to
+/// serve.
+fn answer_message<'o>(
+    server: &mut GuestServer,
+    mut message: Incoming<'_>,
+    out: &'o mut Box<[u8]>,
+    out_of_line: usize,
+) -> (Option<Answer<'o>>, bool) {
+    let mut pages = None;
+    let transferred = server.transfer(
+        &message,
+        message.data(),
+        |length| {
+            let length = length.min(DATA_MAX);
+            if length >= out_of_line
+                && let Ok(mapping) = memory::Mapping::allocate(length)
+            {
+                return pages.insert(Page(mapping)).bytes_mut();
+            }
+            &mut out[..length]
+        },
+        now,
+    );
+    if let Some(reply) = transferred {
+        let length = reply.data_length as usize;
+        let payload = match pages {
+            Some(Page(mapping)) if length != 0 => Payload::Pages(mapping, length),
+            Some(_) => Payload::Inline(&[]),
+            None => Payload::Inline(&out[..length]),
+        };
+        let answer = message.take_reply().map(|to| Answer { to, message: reply, payload });
+        return (answer, true);
+    }
+    // The server keeps the carried right or gives it up.
+    if let Some(carried) = message.take_carried() {
+        let _ = carried.into_name();
+    }
+    if let Some(reply) = server.request(&message) {
+        send(&reply, message.take_reply());
+    }
+    (None, false)
+}
