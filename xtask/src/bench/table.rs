@@ -2,7 +2,7 @@
 
 use crate::bench::plan::{Plan, System};
 use crate::bench::stats::{Samples, Spread, ratio, values};
-use crate::cells::{Cell, Unit};
+use crate::cells::Cell;
 use crate::cli::{Path, Queue};
 use crate::machine::{Nic, name_of};
 use crate::report::{self, significant};
@@ -32,7 +32,7 @@ pub fn reference(all: &[Samples], nic: Nic, cell: Cell) -> Option<&Samples> {
 }
 
 fn print_heading(counts: bool) {
-    let insns = if counts { "insns per KiB or transaction" } else { "" };
+    let insns = if counts { "insns per KiB, request, dot" } else { "" };
     println!(
         "{:<12}{:<14}{:>26} {:>6}  {:>26} {:>6} {:>11}  {:>6} {:>6} {:>6} {:>6} {:>6} {:>6}",
         "",
@@ -90,7 +90,7 @@ fn row(samples: &Samples, reference: Option<&Samples>) -> String {
         samples.system.label(),
         spread(Spread::of(&values(&rates)), significant),
         times(&rates, Samples::rates),
-        spread(Spread::of(&values(&costs)), |cost| format!("{cost:.0}")),
+        spread(Spread::of(&values(&costs)), significant),
         times(&costs, Samples::costs),
         if p.copies < 100.0 { counted("_copies", p.copies) } else { format!("{:.1}", p.copies) },
         if p.copied_bytes > 0.0 { format!("{:.0}", p.copied_bytes) } else { "-".into() },
@@ -120,11 +120,11 @@ fn data(samples: &Samples, lost: Option<f64>) -> String {
 
 fn print_legend(plan: &Plan) {
     println!(
-        "\nMB/s: a million bytes a second that arrived; 1/s: {} a second. \"times mono\": the median, over the repetitions, of the ratio to\n\
+        "\nMB/s: a million bytes a second that arrived; 1/s: requests with their replies,\n\
+         or dots, a second. \"times mono\": the median, over the repetitions, of the ratio to\n\
          `monolithic` in the same repetition; above 1 is better for rates, worse for instructions. insns: guest instructions, kernel and\n\
          user, without idle time. What stands behind them is per frame, in or out, of the repetition with the median rate. udp-rx is offered\n\
          {} datagrams a second ({} where they are fragmented); what is lost counts in no rate.",
-        Unit::Transaction.name().to_owned() + "s",
         offered(1),
         offered(65_507)
     );

@@ -17,6 +17,8 @@ pub enum Unit {
     Bytes,
     /// Requests with their answers: costs for each.
     Transactions,
+    /// Points drawn.
+    Dots,
 }
 
 impl Unit {
@@ -25,6 +27,7 @@ impl Unit {
         match self {
             Self::Bytes => "MB/s",
             Self::Transactions => "/s",
+            Self::Dots => "dots/s",
         }
     }
 
@@ -33,6 +36,7 @@ impl Unit {
         match self {
             Self::Bytes => "KiB",
             Self::Transactions => "transaction",
+            Self::Dots => "dot",
         }
     }
 }
@@ -182,9 +186,10 @@ impl Row {
         let (Some(path), Some(nic), Some(cell)) = (text("path"), text("nic"), text("cell")) else {
             return failed(format!("a row has no path, nic and cell: {}", abridged(value)));
         };
-        let unit = match value["transactions_per_s"].is_number() {
-            true => Unit::Transactions,
-            false => Unit::Bytes,
+        let unit = match value["unit"].as_str() {
+            Some("dot") => Unit::Dots,
+            _ if value["transactions_per_s"].is_number() => Unit::Transactions,
+            _ => Unit::Bytes,
         };
         let rates: Option<Vec<f64>> =
             value["rates"].as_array().map(|rates| rates.iter().filter_map(Value::as_f64).collect());
@@ -192,7 +197,7 @@ impl Row {
         let rates = rates.filter(|rates| !rates.is_empty()).or_else(|| Some(vec![only?]));
         let units = number("bytes").filter(|bytes| *bytes > 0.0).map(|bytes| match unit {
             Unit::Bytes => bytes / 1024.0,
-            Unit::Transactions => bytes,
+            Unit::Transactions | Unit::Dots => bytes,
         });
         let frames = number("frames").and_then(|frames| Some(frames / units?));
         let split = value["split"].as_object().map(|split| {
@@ -211,7 +216,9 @@ impl Row {
             cell,
             unit,
             rate: Spread::of(&rates.unwrap_or_default()),
-            instructions: number("insns_per_kib").or(number("insns_per_transaction")),
+            instructions: number("insns_per_kib")
+                .or(number("insns_per_transaction"))
+                .or(number("insns_per_dot")),
             split,
             events: EVENTS.map(|(key, _)| Some(number(key)? * frames?)),
             frames,
