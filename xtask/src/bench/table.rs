@@ -34,7 +34,7 @@ pub fn reference(all: &[Samples], nic: Nic, cell: Cell) -> Option<&Samples> {
 fn print_heading(counts: bool) {
     let insns = if counts { "insns per KiB, request, dot" } else { "" };
     println!(
-        "{:<12}{:<14}{:>26} {:>6}  {:>26} {:>6} {:>11}  {:>6} {:>6} {:>6} {:>6} {:>6} {:>6}",
+        "{:<12}{:<14}{:>26} {:>6}  {:>26} {:>6} {:>13}  {:>6} {:>6} {:>6} {:>6} {:>6} {:>6}",
         "",
         "",
         "MB/s or 1/s",
@@ -50,7 +50,7 @@ fn print_heading(counts: bool) {
         "wake-"
     );
     println!(
-        "{:<12}{:<14}{:>26} {:>6}  {:>26} {:>6} {:>11}  {:>6} {:>6} {:>6} {:>6} {:>6} {:>6}  data",
+        "{:<12}{:<14}{:>26} {:>6}  {:>26} {:>6} {:>13}  {:>6} {:>6} {:>6} {:>6} {:>6} {:>6}  data",
         "cell",
         "path",
         "median (range)",
@@ -86,7 +86,7 @@ fn row(samples: &Samples, reference: Option<&Samples>) -> String {
         if is_there { format!("{value:.3}") } else { "-".into() }
     };
     format!(
-        "{:<14}{:>26} {:>6}  {:>26} {:>6} {per_packet:>11}  {:>6} {:>6} {:>6} {:>6} {:>6} {:>6}  {}",
+        "{:<14}{:>26} {:>6}  {:>26} {:>6} {per_packet:>13}  {:>6} {:>6} {:>6} {:>6} {:>6} {:>6}  {}",
         samples.system.label(),
         spread(Spread::of(&values(&rates)), significant),
         times(&rates, Samples::rates),
