@@ -3,6 +3,8 @@
 //! smoltcp parses every frame again and has the last word. What is here saves it two things: the search of all sockets for
 //! each packet ([`classify`] gives the key of the [`crate::demux`] table), and the byte-pair checksum of full segments.
 
+use alloc::vec::Vec;
+
 use crate::checksum::{Sum, pseudo_header};
 
 const ETHERNET_HEADER: usize = 14;
@@ -266,6 +268,29 @@ fn is_intact(transport: &Transport<'_>, v6: bool) -> bool {
 fn payload_bytes(segment: &[u8]) -> usize {
     let header = segment.get(12).map_or(0, |first| usize::from(first >> 4) * 4);
     segment.len().saturating_sub(header)
+}
+
+/// Copies a frame to `copy` with the field of its UDP checksum set to zero, "none"; false if it holds no UDP datagram.
+///
+/// A device that vouches for a checksum may do so because the frame never was on a wire, and then the field holds what the device of the
+/// sender would have gone on with. smoltcp sums each datagram that has a checksum, and would take this one for damaged.
+pub fn copy_without_checksum(frame: &[u8], copy: &mut Vec<u8>) -> bool {
+    const CHECKSUM_AT: usize = 6;
+    let transport = match u16_at(frame, 12) {
+        Some(ETHERTYPE_IPV4) if frame.get(23) == Some(&UDP) => usize::from(frame[ETHERNET_HEADER] & 0xf) * 4,
+        Some(ETHERTYPE_IPV6) if frame.get(20) == Some(&UDP) => 40,
+        _ => return false,
+    };
+    let at = ETHERNET_HEADER + transport + CHECKSUM_AT;
+    copy.clear();
+    copy.extend_from_slice(frame);
+    match copy.get_mut(at..at + 2) {
+        Some(field) => {
+            field.fill(0);
+            true
+        }
+        None => false,
+    }
 }
 
 /// Whether a frame that [`classify`] found to be TCP asks for a new connection: SYN without ACK.

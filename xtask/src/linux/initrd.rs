@@ -23,7 +23,7 @@ const MODULES: &[&str] = &[
 ];
 /// Where the programs are that stand before busybox's of the same name.
 const PROGRAM: &str = "oriel/linux-guest";
-const NAMES: &[&str] = &["ttcp", "echo", "ping", "offload", "poweroff"];
+const NAMES: &[&str] = &["ttcp", "echo", "ping", "ftp", "xdots", "offload", "poweroff"];
 
 /// The archive.
 pub fn archive(parts: &Parts, program: &Path) -> Result<Vec<u8>> {

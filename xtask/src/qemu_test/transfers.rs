@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use pattern::{Digest, Pattern};
 
 use super::{Bed, Row, SOON};
-use crate::cells::{Cell, Ports, Setting};
+use crate::cells::{Cell, Direction, Ports, Setting, Test};
 use crate::error::{Context as _, Error, Result, failed};
 use crate::machine::{Backend, Board, Machine, Nic};
 use crate::network::{ECHO_PORT, Link, Net};
@@ -29,6 +29,8 @@ pub const CASES: &[Row] = &[
     ("cells-virtio-q35", false, |bed| cells(bed, Nic::Virtio, Board::Q35, Peer::Builtin)),
     ("cells-e1000-ring", false, |bed| ring_cells(bed, Nic::E1000)),
     ("cells-virtio-ring", false, |bed| ring_cells(bed, Nic::Virtio)),
+    ("datagrams-e1000", true, |bed| datagrams(bed, Nic::E1000)),
+    ("datagrams-virtio", true, |bed| datagrams(bed, Nic::Virtio)),
     ("nuttcp-both-ways", true, |bed| cells(bed, Nic::E1000, Board::Pc, Peer::Nuttcp)),
     ("iperf-both-ways", true, |bed| cells(bed, Nic::E1000, Board::Pc, Peer::Iperf)),
     ("sixteen-connections", true, sixteen_connections),
@@ -70,6 +72,17 @@ fn cells_of(bed: &Bed, machine: &Machine, peer: Peer) -> Result<()> {
     }
     for cell in all {
         measure(&mut vm, &bed.session.link, &mut ports, peer, cell)?;
+    }
+    bed.finish(vm)
+}
+
+/// UDP and pings. The host's datagrams reach a virtio device with half a checksum, since its tap takes over the rest.
+fn datagrams(bed: &Bed, nic: Nic) -> Result<()> {
+    let mut vm = Vm::boot(&bed.machine(nic, Board::Pc)?)?;
+    traffic::datagrams::wait_for_reply(bed.session.link.guest_address(), SOON);
+    let mut ports = Ports::new();
+    for cell in Cell::of_tests(&[Test::Udp, Test::Ping], Direction::Both, &[10, 1472, 8192]) {
+        measure(&mut vm, &bed.session.link, &mut ports, Peer::Builtin, cell)?;
     }
     bed.finish(vm)
 }

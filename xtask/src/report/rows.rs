@@ -17,6 +17,8 @@ pub enum Unit {
     Bytes,
     /// Requests with their answers: costs for each.
     Transactions,
+    /// Points drawn.
+    Dots,
 }
 
 impl Unit {
@@ -25,6 +27,7 @@ impl Unit {
         match self {
             Self::Bytes => "MB/s",
             Self::Transactions => "/s",
+            Self::Dots => "dots/s",
         }
     }
 
@@ -33,6 +36,7 @@ impl Unit {
         match self {
             Self::Bytes => "KiB",
             Self::Transactions => "transaction",
+            Self::Dots => "dot",
         }
     }
 }
@@ -186,11 +190,12 @@ impl Row {
         let (Some(path), Some(nic), Some(cell)) = (text("path"), text("nic"), text("cell")) else {
             return failed(format!("a row has no path, nic and cell: {}", abridged(value)));
         };
-        let transactions = match text("unit") {
-            Some(unit) => unit == "transaction",
-            None => value["transactions_per_s"].is_number(),
+        let unit = match text("unit").as_deref() {
+            Some("dot") => Unit::Dots,
+            Some("transaction") => Unit::Transactions,
+            None if value["transactions_per_s"].is_number() => Unit::Transactions,
+            _ => Unit::Bytes,
         };
-        let unit = if transactions { Unit::Transactions } else { Unit::Bytes };
         let numbers = |key: &str| -> Option<Vec<f64>> {
             Some(value[key].as_array()?.iter().filter_map(Value::as_f64).collect())
         };
@@ -198,7 +203,7 @@ impl Row {
         let rates = numbers("rates").filter(|rates| !rates.is_empty()).or_else(|| Some(vec![only?]));
         let units = number("bytes").filter(|bytes| *bytes > 0.0).map(|bytes| match unit {
             Unit::Bytes => bytes / 1024.0,
-            Unit::Transactions => bytes,
+            Unit::Transactions | Unit::Dots => bytes,
         });
         let frames = number("frames").and_then(|frames| Some(frames / units?));
         let split = value["split"].as_object().map(|split| {
@@ -220,7 +225,9 @@ impl Row {
             cell,
             unit,
             rate,
-            instructions: number("insns_per_kib").or(number("insns_per_transaction")),
+            instructions: number("insns_per_kib")
+                .or(number("insns_per_transaction"))
+                .or(number("insns_per_dot")),
             costs: Spread::of(&numbers("insns").unwrap_or_default()),
             lost: number("lost"),
             split,
