@@ -54,6 +54,13 @@ impl<L: Link, S: System> Server<L, S> {
         true
     }
 
+    /// Whether something that was written waits for company: there has to be a pass soon.
+    #[inline]
+    #[must_use]
+    pub const fn gathers(&self) -> bool {
+        self.gathers
+    }
+
     fn write_request(
         &mut self,
         message: &Message,
@@ -70,7 +77,7 @@ impl<L: Link, S: System> Server<L, S> {
             }
         };
         self.count_copy(taken);
-        self.serve_written(number, now);
+        self.gathers |= !self.serve_written(number, now);
         put(reply, 1, taken as u32);
         Ok(())
     }
@@ -122,7 +129,9 @@ impl<L: Link, S: System> Server<L, S> {
         }
     }
 
-    fn count_copy(&mut self, bytes: usize) {
+    /// Counts a copy between an application and its socket.
+    #[inline]
+    pub fn count_copy(&mut self, bytes: usize) {
         self.counters.add(ServerCounter::Copies, u64::from(bytes != 0));
         self.counters.add(ServerCounter::CopiedBytes, bytes as u64);
     }

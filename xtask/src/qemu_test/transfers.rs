@@ -48,7 +48,7 @@ fn measure(vm: &mut Vm, link: &Link, ports: &mut Ports, peer: Peer, cell: Cell) 
     }
 }
 
-fn cells(bed: &Bed, nic: Nic, board: Board, peer: Peer) -> Result<()> {
+pub fn cells(bed: &Bed, nic: Nic, board: Board, peer: Peer) -> Result<()> {
     cells_of(bed, &bed.machine(nic, board)?, peer)
 }
 
@@ -74,7 +74,7 @@ fn cells_of(bed: &Bed, machine: &Machine, peer: Peer) -> Result<()> {
 }
 
 /// Eight each way at once, each with an amount of its own, so that no two digests are the same.
-fn sixteen_connections(bed: &Bed) -> Result<()> {
+pub fn sixteen_connections(bed: &Bed) -> Result<()> {
     const EACH_WAY: u16 = 8;
     let mut vm = bed.boot()?;
     let link = &bed.session.link;
@@ -128,7 +128,7 @@ fn sixteen_connections(bed: &Bed) -> Result<()> {
     bed.finish(vm)
 }
 
-fn ipv6(bed: &Bed) -> Result<()> {
+pub fn ipv6(bed: &Bed) -> Result<()> {
     let mut vm = bed.boot()?;
     let output = vm.console.command("ping -c 3 -i 100 -s 1000 -M fd09::1", SOON)?;
     if Fields::require(&output, "ping")?.number("verified") != Some(1) {
@@ -165,7 +165,7 @@ fn ping_sizes() -> Vec<usize> {
     sizes
 }
 
-fn ping_out(bed: &Bed) -> Result<()> {
+pub fn ping_out(bed: &Bed) -> Result<()> {
     let mut vm = bed.boot()?;
     for size in ping_sizes() {
         let line = format!("ping -c 1 -W 3000 -s {size} -M {}", bed.session.link.host);
@@ -177,7 +177,7 @@ fn ping_out(bed: &Bed) -> Result<()> {
     bed.finish(vm)
 }
 
-fn ping_in(bed: &Bed) -> Result<()> {
+pub fn ping_in(bed: &Bed) -> Result<()> {
     let vm = bed.boot()?;
     let pinger = Pinger::open(bed.session.link.guest_address().into())?;
     for (n, size) in (0..).zip(ping_sizes()) {
