@@ -48,6 +48,8 @@ pub struct Server<L: Link, S: System> {
     /// The last pass took as many frames as a pass may.
     unfinished: bool,
     next_ident: u16,
+    /// Something that was written by request waits for company.
+    gathers: bool,
     /// Applications map no rings: their ends are here.
     keeps_ends: bool,
 }
@@ -72,6 +74,7 @@ impl<L: Link, S: System> Server<L, S> {
             scratch: Vec::new(),
             unfinished: false,
             next_ident: seed as u16 | 1,
+            gathers: false,
             keeps_ends: false,
         })
     }
@@ -104,6 +107,7 @@ impl<L: Link, S: System> Server<L, S> {
     /// One pass; false if there was nothing to do.
     pub fn pass(&mut self, now: Instant) -> bool {
         self.stack.now = now;
+        self.gathers = false;
         self.counters.add(ServerCounter::Passes, 1);
         let before = self.stack.traffic;
         let mut worked = self.take_frames();

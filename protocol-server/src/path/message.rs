@@ -31,8 +31,9 @@ use crate::{
     limit_ns, link_info, now, seed,
 };
 
-/// How long frames wait that the device had no room for, and what was not received for want of room, in nanoseconds.
-const RETRY_NS: u64 = 1_000_000;
+/// How long what cannot wait for long waits, in nanoseconds: writes for company, frames for room in the device, messages for room here.
+/// It's a tick of the clock, which by window is how long writes gather.
+const SOON_NS: u64 = 1_000_000;
 
 type GuestServer = Server<MessageLink<Frames>, Guest>;
 
@@ -174,7 +175,7 @@ fn serve(server: &mut GuestServer, ports: &PortSet, net: &NetInfo) -> Result<(),
                 server.stack.link.give_room(room);
                 if !matches!(error, Error::TimedOut | Error::WouldBlock) {
                     // No place for the rights of the message, say. Others are asked to give theirs back meanwhile.
-                    let _ = thread::suspend_ns(RETRY_NS);
+                    let _ = thread::suspend_ns(SOON_NS);
                 }
                 pass(server, net, &mut registered)?;
             }
@@ -188,7 +189,7 @@ fn wait_limit(server: &mut GuestServer) -> u64 {
         return 0;
     }
     let limit = limit_ns(server.next_deadline());
-    if server.stack.link.has_kept() { limit.min(RETRY_NS) } else { limit }
+    if server.gathers() || server.stack.link.has_kept() { limit.min(SOON_NS) } else { limit }
 }
 
 /// One pass, and what follows from a new address.

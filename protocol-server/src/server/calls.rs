@@ -54,6 +54,13 @@ impl<L: Link, S: System> Server<L, S> {
         true
     }
 
+    /// Whether something that was written waits for company: there has to be a pass soon.
+    #[inline]
+    #[must_use]
+    pub const fn gathers(&self) -> bool {
+        self.gathers
+    }
+
     fn write_request(
         &mut self,
         message: &Message,
@@ -70,7 +77,7 @@ impl<L: Link, S: System> Server<L, S> {
             }
         };
         self.count_copy(taken);
-        let _ = self.serve_written(number, now); // what waits is served by the loop's next pass
+        self.gathers |= !self.serve_written(number, now);
         put(reply, 1, taken as u32);
         Ok(())
     }
