@@ -13,6 +13,7 @@ use abi::vm::PAGE_BYTES;
 use abi::{Error, socket};
 use core::ops::Range;
 
+use crate::frames::PHYSICAL_END;
 use crate::kernel::Kernel;
 use crate::machine::Machine;
 use crate::space::is_user_range;
@@ -147,15 +148,17 @@ impl Wakes {
     }
 }
 
-/// A range of a task's memory as the physical pieces that it is: checked, and good until the task runs again.
+/// A range of a task's memory as the frames that it lies in: checked, and good until the task runs again.
 pub struct Pieces {
-    list: [(u64, usize); PIECES],
-    count: usize,
+    /// The frames' numbers. Small, since all of it is cleared for each call.
+    frames: [u32; PIECES],
+    /// Where the range begins in the first of them.
+    offset: usize,
     bytes: usize,
 }
 
 impl Pieces {
-    /// The pieces of `length` bytes at `address`, at most [`TRANSFER_MAX`] of them, to be read or written.
+    /// The frames of `length` bytes at `address`, at most [`TRANSFER_MAX`] of them, to be read or written.
     ///
     /// # Errors
     /// [`Error::BadAddress`]: not all of them are the task's to read, or to write.
@@ -167,19 +170,20 @@ impl Pieces {
         length: usize,
         write: bool,
     ) -> Result<Self, Error> {
-        let length = length.min(TRANSFER_MAX);
+        let bytes = length.min(TRANSFER_MAX);
+        let offset = (address % PAGE_BYTES) as usize;
+        let mut it = Self { frames: [0; PIECES], offset, bytes };
         // Nothing is nowhere: an empty slice has no address.
-        if length != 0 && !is_user_range(address, length as u64) {
+        if bytes == 0 {
+            return Ok(it);
+        }
+        if !is_user_range(address, bytes as u64) {
             return Err(Error::BadAddress);
         }
-        let mut it = Self { list: [(0, 0); PIECES], count: 0, bytes: length };
-        let (mut at, mut left) = (address, length);
-        while left != 0 {
-            let bytes = left.min((PAGE_BYTES - at % PAGE_BYTES) as usize);
-            let phys = m.translate(space, at, write).ok_or(Error::BadAddress)?;
-            it.list[it.count % PIECES] = (phys, bytes);
-            it.count += 1;
-            (at, left) = (at + bytes as u64, left - bytes);
+        let first = address - address % PAGE_BYTES;
+        for (number, frame) in it.frames.iter_mut().enumerate().take((offset + bytes).div_ceil(PAGE)) {
+            let phys = m.translate(space, first + number as u64 * PAGE_BYTES, write);
+            *frame = (phys.ok_or(Error::BadAddress)? / PAGE_BYTES) as u32;
         }
         Ok(it)
     }
@@ -192,21 +196,22 @@ impl Pieces {
     }
 
     /// Calls `with` for each part of a range of the bytes: a physical address, and which bytes of the range lie there. None crosses a frame.
-    #[inline]
+    #[inline(always)]
     pub fn each(&self, range: Range<usize>, mut with: impl FnMut(u64, Range<usize>)) {
-        let mut begin = 0;
-        for &(phys, bytes) in &self.list[..self.count.min(PIECES)] {
-            let (from, to) = (range.start.max(begin), range.end.min(begin + bytes));
-            if from < to {
-                with(phys + (from - begin) as u64, from - range.start..to - range.start);
-            }
-            begin += bytes;
-            if begin >= range.end {
-                break;
-            }
+        debug_assert!(range.end <= self.bytes);
+        let (mut at, mut done, length) = (self.offset + range.start, 0, range.len());
+        while done < length {
+            let here = (PAGE - at % PAGE).min(length - done);
+            let Some(&frame) = self.frames.get(at / PAGE) else { return };
+            with(u64::from(frame) * PAGE_BYTES + (at % PAGE) as u64, done..done + here);
+            (at, done) = (at + here, done + here);
         }
     }
 }
+
+const PAGE: usize = PAGE_BYTES as usize;
+// A frame's number fits.
+const _: () = assert!(PHYSICAL_END / PAGE_BYTES <= 1 << 32);
 
 impl<M: Machine> Kernel<M> {
     /// Resumes all that the stack wants resumed; `interrupted`: at once, if their priority is higher.

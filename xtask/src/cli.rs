@@ -439,6 +439,7 @@ mod tests {
             "run --size 10,x",
             "run --nic rtl8139",
             "run --what",
+            "fuzz --seconds 0",
             "run --seconds 0",
             "boot --memory 0",
             "boot --gdb-port 99999 --gdb",

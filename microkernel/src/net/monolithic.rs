@@ -58,6 +58,8 @@ pub struct MonolithicNet {
     announced: bool,
     /// Frames are left for which no interrupt comes.
     again: bool,
+    /// Something was written that waits for company, until the next tick at most.
+    gathering: bool,
     /// Something was counted that the status page does not show yet.
     counted: bool,
     ticks: u32,
@@ -137,7 +139,15 @@ pub fn init(
     server.keep_ends();
     let option = |key: &str| cmdline::get(line, key).and_then(|value| str::from_utf8(value).ok());
     server.configure(option).map_err(|error| InitError::Address(error.key, error.value))?;
-    Ok(MonolithicNet { server, clock, announced: false, again: true, counted: false, ticks: 0 })
+    Ok(MonolithicNet {
+        server,
+        clock,
+        announced: false,
+        again: true,
+        gathering: false,
+        counted: false,
+        ticks: 0,
+    })
 }
 
 fn now(clock: &Clock) -> Instant {
@@ -157,7 +167,7 @@ impl MonolithicNet {
     /// Passes of the stack while there are frames, but not for ever.
     fn run(&mut self) -> NetEvent {
         let now = now(&self.clock);
-        self.counted = true;
+        (self.counted, self.gathering) = (true, false);
         let mut passes = 0;
         loop {
             self.server.pass(now);
@@ -183,7 +193,7 @@ impl MonolithicNet {
             self.server.stack.link.device.watchdog(now_ns);
         }
         let mut event = NetEvent::default();
-        if self.again || now_ns as i64 / 1000 >= self.server.next_deadline() {
+        if self.again || self.gathering || now_ns as i64 / 1000 >= self.server.next_deadline() {
             event = self.run();
         }
         if self.counted {
@@ -251,7 +261,7 @@ impl MonolithicNet {
         let Some(peer) = peer else {
             let written = server.write_stream(task, socket, from.bytes(), copy)?;
             if written != 0 {
-                server.serve_written(socket, || now(clock));
+                self.gathering |= !server.serve_written(socket, || now(clock));
             } else if from.bytes() == 0 {
                 // Something new in its page.
                 server.serve_now(socket, now(clock));
@@ -270,6 +280,7 @@ impl MonolithicNet {
     pub fn read(&mut self, task: u32, socket: u32, into: &Pieces) -> Result<usize, Error> {
         let (server, clock) = (&mut self.server, &self.clock);
         let read = server.read_stream(task, socket, into.bytes(), copy_to(into))?;
+        self.counted = true;
         if read != 0 {
             server.serve_read(socket, read, || now(clock));
         }
@@ -321,10 +332,13 @@ struct KernelSystem {
     wakes: Wakes,
 }
 
+/// A block, and whether the right to it maps for writing.
+type Right = (Rc<Block>, bool);
+
 /// Memory that tasks have rights to, by name; one for each memory object at most.
 #[derive(Clone)]
 struct Lent {
-    table: Rc<RefCell<Vec<Option<(Rc<Block>, bool)>>>>,
+    table: Rc<RefCell<Vec<Option<Right>>>>,
     /// Where the heap is, as a pointer and as a physical address.
     heap: (NonNull<u8>, u64),
 }

@@ -19,6 +19,9 @@ use crate::{
     system::System,
 };
 
+/// Writes of at least so many bytes go past an empty ring, which spares a copy; shorter ones gather in it.
+const PASS: usize = 512;
+
 impl<L: Link, S: System> Server<L, S> {
     /// The task's socket, if it can be read and written.
     #[inline(always)]
@@ -41,14 +44,19 @@ impl<L: Link, S: System> Server<L, S> {
         task: u32,
         number: u32,
         length: usize,
-        copy: impl FnMut(Chunk, usize) -> Result<(), Error>,
+        mut copy: impl FnMut(Chunk, usize) -> Result<(), Error>,
     ) -> Result<usize, Error> {
         let socket = self.transferable(task, number)?;
         if length == 0 {
             return Ok(0);
         }
-        let end = socket.stream_end()?;
-        end.write_with(length, copy)
+        socket.stream_end()?;
+        if length >= PASS
+            && let Some(passed) = socket.pass_by_ring(length, &mut copy)?
+        {
+            return Ok(passed);
+        }
+        socket.stream_end()?.write_with(length, copy)
     }
 
     /// Puts one datagram of `length` bytes into the transmit ring, whole; false: no room now. `copy` is as for
@@ -102,16 +110,20 @@ impl<L: Link, S: System> Server<L, S> {
         self.transferable(task, number)?.record_end()?.read_record_with(length, copy)
     }
 
-    /// Serves a socket that was written to, unless what was written waits for company anyway (RFC 896).
+    /// Serves a socket that was written to, unless what was written may wait for company; then false, and the next pass serves it, which
+    /// must come soon.
     ///
     /// `now` is asked for only if it is served.
     #[inline]
-    pub fn serve_written(&mut self, number: u32, now: impl FnOnce() -> Instant) {
+    #[must_use = "what waits must be served in the end"]
+    pub fn serve_written(&mut self, number: u32, now: impl FnOnce() -> Instant) -> bool {
         if let Some(Some(socket)) = self.sockets.get_mut(number as usize)
-            && !socket.gathers()
+            && socket.gathers()
         {
-            self.serve_now(number, now());
+            return false;
         }
+        self.serve_now(number, now());
+        true
     }
 
     /// Serves a socket of which `taken` bytes were read, if the other end may wait for their room.

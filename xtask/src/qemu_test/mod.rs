@@ -10,9 +10,14 @@ mod filters;
 mod hostile;
 mod input;
 mod lossy;
+mod message_path;
+mod monolithic;
 mod transfers;
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
+
+use abi::path::Path;
 
 use crate::cli::QemuTestArgs;
 use crate::error::{Error, Result, failed};
@@ -26,6 +31,8 @@ use crate::vm::Vm;
 pub struct Bed {
     /// Images, link, temporary folder.
     pub session: Session,
+    /// How applications reach the network on the machines of the test that runs.
+    path: Cell<Path>,
 }
 
 /// A named test.
@@ -51,6 +58,8 @@ fn cases() -> Vec<Case> {
         input::CASES,
         applications::CASES,
         filters::CASES,
+        message_path::CASES,
+        monolithic::CASES,
     ]
     .into_iter()
     .flatten()
@@ -64,7 +73,18 @@ pub type Row = (&'static str, bool, fn(&Bed) -> Result<()>);
 impl Bed {
     /// A machine with 256 MiB.
     pub fn machine(&self, nic: Nic, board: Board) -> Result<Machine> {
-        self.session.plain_machine(nic, board)
+        let mut machine = self.session.plain_machine(nic, board)?;
+        let path = format!("{}={}", Path::OPTION, self.path.get().name());
+        machine.arguments = machine.arguments.replace("path=window", &path);
+        Ok(machine)
+    }
+
+    /// Runs a test on machines whose applications reach the network in another way.
+    pub fn by(&self, path: Path, test: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
+        let before = self.path.replace(path);
+        let outcome = test(self);
+        self.path.set(before);
+        outcome
     }
 
     /// The most common machine, up.
@@ -105,7 +125,7 @@ pub fn qemu_test(args: &QemuTestArgs) -> Result<()> {
     }
     let session = Session::open(None, TOOLS, None, &[])?;
     let tap = session.link.net == Net::Tap;
-    let bed = Bed { session };
+    let bed = Bed { session, path: Cell::new(Path::Window) };
     let (mut passed, mut failures, mut skipped) = (0, Vec::new(), 0);
     for case in &cases {
         if case.tap && !tap {
