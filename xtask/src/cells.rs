@@ -244,9 +244,18 @@ impl Measurement {
         self.cell.unit().rate(self.count, self.seconds)
     }
 
-    /// Instructions per KiB or transaction: the kernel's, the tasks'.
+    /// What costs are divided by. Datagrams that the guest has sent have cost it what they cost, whether the host lost them or not.
+    pub fn units(&self) -> f64 {
+        let arrived = match (self.cell, self.lost) {
+            (Cell::UdpTx(_), Some(lost)) if lost < 1.0 => 1.0 - lost,
+            _ => 1.0,
+        };
+        self.cell.unit().of(self.count) / arrived
+    }
+
+    /// Instructions per unit: the kernel's, the tasks'.
     pub fn instructions_per_unit(&self) -> Option<[f64; 2]> {
-        let units = self.cell.unit().of(self.count);
+        let units = self.units();
         self.instructions.map(|counted| [counted.kernel, counted.user].map(|count| count as f64 / units))
     }
 }

@@ -124,7 +124,7 @@ fn print_legend(plan: &Plan) {
          or dots, a second. \"times mono\": the median, over the repetitions, of the ratio to\n\
          `monolithic` in the same repetition; above 1 is better for rates, worse for instructions. insns: guest instructions, kernel and\n\
          user, without idle time. What stands behind them is per frame, in or out, of the repetition with the median rate. udp-rx is offered\n\
-         {} datagrams a second ({} where they are fragmented); what is lost counts in no rate.",
+         {} datagrams a second ({} where they are fragmented); what is lost counts in no rate; costs of udp-tx are per KiB sent.",
         offered(1),
         offered(65_507)
     );

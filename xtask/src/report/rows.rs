@@ -191,8 +191,8 @@ impl Row {
             return failed(format!("a row has no path, nic and cell: {}", abridged(value)));
         };
         let unit = match text("unit").as_deref() {
-            Some("dot") => Unit::Dots,
             Some("transaction") => Unit::Transactions,
+            Some("dot") => Unit::Dots,
             None if value["transactions_per_s"].is_number() => Unit::Transactions,
             _ => Unit::Bytes,
         };
