@@ -14,6 +14,9 @@ use super::fake::{DATA, DATA_BYTES, FakeNet, Got, Rig, TEXT, WINDOW};
 use crate::machine::{Machine, NetEvent};
 use crate::sockets::{Pieces, Shared, Sockets, TRANSFER_MAX, Wakes};
 
+/// Task, socket, and the pieces: physical addresses and bytes.
+type Transfer = (u32, u32, Vec<(u64, usize)>);
+
 /// What it was asked, and what it is to say.
 #[derive(Default)]
 pub(crate) struct FakeStack {
@@ -21,7 +24,7 @@ pub(crate) struct FakeStack {
     /// Names of memory that tasks have.
     pub lent: Vec<u32>,
     /// Of the last transfer: task, socket, and the pieces with their places.
-    pub transfer: Option<(u32, u32, Vec<(u64, usize)>)>,
+    pub transfer: Option<Transfer>,
     pub peer: Option<Endpoint>,
     pub answer: Option<Error>,
     pub record: Option<Record>,
