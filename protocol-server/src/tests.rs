@@ -34,6 +34,7 @@ mod datagrams;
 mod hostile;
 mod ring;
 mod tcp;
+mod transfer;
 
 /// Memory that server and application share; freed when both have let go of it.
 struct Shared {

@@ -332,13 +332,13 @@ struct KernelSystem {
     wakes: Wakes,
 }
 
-/// A block, and whether the right to it maps for writing.
-type Right = (Rc<Block>, bool);
+/// A block, and whether tasks may write it.
+type LentBlock = (Rc<Block>, bool);
 
 /// Memory that tasks have rights to, by name; one for each memory object at most.
 #[derive(Clone)]
 struct Lent {
-    table: Rc<RefCell<Vec<Option<Right>>>>,
+    table: Rc<RefCell<Vec<Option<LentBlock>>>>,
     /// Where the heap is, as a pointer and as a physical address.
     heap: (NonNull<u8>, u64),
 }

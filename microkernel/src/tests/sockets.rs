@@ -14,7 +14,7 @@ use super::fake::{DATA, DATA_BYTES, FakeNet, Got, Rig, TEXT, WINDOW};
 use crate::machine::{Machine, NetEvent};
 use crate::sockets::{Pieces, Shared, Sockets, TRANSFER_MAX, Wakes};
 
-/// Task, socket, and the pieces with their places.
+/// Task, socket, and the pieces: physical addresses and bytes.
 type Transfer = (u32, u32, Vec<(u64, usize)>);
 
 /// What it was asked, and what it is to say.
