@@ -1,6 +1,8 @@
 //! The protocol server's task: opens the device and runs [`protocol_server::server::Server`] for ever, on the path that the kernel's command
 //! line says ([`abi::path`]). Each path's start and loop are a file below `path`.
 //!
+//! The supervisor starts it, and starts another when it ends; one argument may be the lease to go on with (`lease=`, [`Lease`]).
+//!
 //! What it takes from the command line beside that is in [`protocol_server::config`]. When there is an address the server says so and
 //! registers as `net`.
 #![no_std]
@@ -8,13 +10,14 @@
 
 extern crate alloc;
 
+mod chaos;
 mod guest;
 mod path {
     pub mod message;
     pub mod window;
 }
 
-use abi::{Error, device::NetInfo, name::NETWORK, path::Path};
+use abi::{Error, device::NetInfo, name::NETWORK, path::Path, supervise::Lease};
 use alloc::string::String;
 use guest::Guest;
 use protocol_server::{
@@ -28,11 +31,14 @@ userlib::entry!(main);
 
 /// The device that is served.
 const DEVICE: &str = "net0";
+/// How the argument begins that says with which lease to go on.
+const LEASE: &str = "lease=";
 
-fn main(_: userlib::entry::Args) -> Result<(), String> {
+fn main(mut args: userlib::entry::Args) -> Result<(), String> {
+    let lease = args.find_map(|word| lease_of(word.strip_prefix(LEASE)?));
     match info::path() {
-        Path::Window => path::window::run(),
-        Path::Ipc => path::message::run(),
+        Path::Window => path::window::run(lease),
+        Path::Ipc => path::message::run(lease),
         Path::Monolithic => Err(String::from("the stack is in the kernel")),
     }
 }
@@ -51,9 +57,20 @@ fn now() -> Instant {
     Instant::from_micros((time::now_ns() / 1000) as i64)
 }
 
-/// Does what the command line says about addresses.
-fn configure<L: Link>(server: &mut Server<L, Guest>) -> Result<(), String> {
-    server.configure(info::option).map_err(|error| alloc::format!("{error}"))
+/// Does what the command line says about addresses. Where that is DHCP, goes on with the lease of the server before.
+fn configure<L: Link>(server: &mut Server<L, Guest>, lease: Option<Lease>) -> Result<(), String> {
+    server.configure(info::option).map_err(|error| alloc::format!("{error}"))?;
+    if let Some(lease) = lease {
+        server.inherit(lease, now());
+    }
+    Ok(())
+}
+
+/// The words of a [`Lease`], between commas, as the supervisor writes them.
+fn lease_of(text: &str) -> Option<Lease> {
+    let mut words = text.split(',');
+    let mut word = || words.next()?.parse().ok();
+    Lease::from_words([word()?, word()?, word()?, word()?])
 }
 
 /// From a deadline in microseconds to a limit in nanoseconds.
