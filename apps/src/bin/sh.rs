@@ -48,6 +48,7 @@ PROGRAM [ARGUMENTS] [&]  runs a program, with & in the background:
     tcpdump   shows frames as they come, on the path by message
     mbstat    pools, queues, drops; -c checks that all is accounted for
     ps        lists the tasks
+    crash     ends a server or its supervisor, where the machine was booted to try that
     badcalls, fault, spin, spawnloop   try the kernel's patience
 kill NUMBER              ends a task of this shell
 wait                     waits for all tasks in the background
