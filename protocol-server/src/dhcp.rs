@@ -109,6 +109,7 @@ impl Dhcp {
 }
 
 fn apply<L: Link>(stack: &mut Stack<L>, lease: Option<&Lease>) {
-    let address = lease.map(|lease| Ipv4Cidr::new(Ipv4Address::from(lease.address), lease.prefix.min(32) as u8));
+    let address =
+        lease.map(|lease| Ipv4Cidr::new(Ipv4Address::from(lease.address), lease.prefix.min(32) as u8));
     stack.set_ipv4(address, lease.and_then(|lease| lease.router).map(Ipv4Address::from));
 }

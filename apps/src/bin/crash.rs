@@ -14,7 +14,6 @@ use userlib::{
     entry::{Args, ExitStatus},
     message::{Outgoing, ask},
     name, thread,
-    time::Instant,
 };
 
 userlib::entry!(main);
@@ -24,47 +23,59 @@ const USAGE: &str = "[-h | -f | -e] [-n TIMES] [-i MILLISECONDS] [-s SEED] serve
     -n  so often, at random moments -i milliseconds apart on average";
 const LIMIT: Duration = Duration::from_secs(10);
 
-fn main(args: Args) -> Result<ExitStatus, Failed> {
-    let (mut how, mut victim, mut number) = (KILL, None, 0);
-    let (mut times, mut apart, mut seed) = (1, 1000, 1);
-    for word in Options::new(args, "nis") {
-        let usage = match word {
-            Ok(Word::Option('h', _)) => Ok(how = HANG),
-            Ok(Word::Option('f', _)) => Ok(how = FAULT),
-            Ok(Word::Option('e', _)) => Ok(how = EXIT),
-            Ok(Word::Option('n', text)) => apps::number(text, 1..=1_000_000).map(|n| times = n),
-            Ok(Word::Option('i', text)) => apps::number(text, 1..=60_000).map(|n| apart = n),
-            Ok(Word::Option('s', text)) => apps::number(text, 0..=u64::MAX).map(|n| seed = n),
-            Ok(Word::Option(option, _)) => Err(Usage::Unknown(option)),
-            Ok(Word::Operand("server")) if victim.is_none() => Ok(victim = Some(Victim::Server)),
-            Ok(Word::Operand("supervisor")) if victim.is_none() => Ok(victim = Some(Victim::Supervisor)),
-            Ok(Word::Operand(text)) if victim == Some(Victim::Server) => {
-                apps::number(text, 0..=3).map(|n| number = n as u32)
+struct Plan {
+    how: u32,
+    victim: Victim,
+    number: u32,
+    times: u64,
+    apart_ms: u64,
+    seed: u64,
+}
+
+impl Plan {
+    fn parse(args: Args) -> Result<Self, Usage<'static>> {
+        let mut it = Self { how: KILL, victim: Victim::Server, number: 0, times: 1, apart_ms: 1000, seed: 1 };
+        let mut victim = None;
+        for word in Options::new(args, "nis") {
+            match word? {
+                Word::Option('h', _) => it.how = HANG,
+                Word::Option('f', _) => it.how = FAULT,
+                Word::Option('e', _) => it.how = EXIT,
+                Word::Option('n', text) => it.times = apps::number(text, 1..=1_000_000)?,
+                Word::Option('i', text) => it.apart_ms = apps::number(text, 1..=60_000)?,
+                Word::Option('s', text) => it.seed = apps::number(text, 0..=u64::MAX)?,
+                Word::Option(option, _) => return Err(Usage::Unknown(option)),
+                Word::Operand("server") if victim.is_none() => victim = Some(Victim::Server),
+                Word::Operand("supervisor") if victim.is_none() => victim = Some(Victim::Supervisor),
+                Word::Operand(text) if victim == Some(Victim::Server) => {
+                    it.number = apps::number(text, 0..=3)? as u32;
+                }
+                Word::Operand(text) => return Err(Usage::Extra(text)),
             }
-            Ok(Word::Operand(text)) => Err(Usage::Extra(text)),
-            Err(usage) => Err(usage),
-        };
-        if let Err(usage) = usage {
-            return Ok(apps::misused("crash", &usage, USAGE));
         }
+        it.victim = victim.ok_or(Usage::Says("whom?"))?;
+        Ok(it)
     }
-    let Some(victim) = victim else {
-        return Ok(apps::misused("crash", &Usage::Says("whom?"), USAGE));
+}
+
+fn main(args: Args) -> Result<ExitStatus, Failed> {
+    let plan = match Plan::parse(args) {
+        Ok(plan) => plan,
+        Err(usage) => return Ok(apps::misused("crash", &usage, USAGE)),
     };
-    let mut random = Random(seed);
-    for time in 0..times {
-        if times > 1 {
+    let mut random = Random(plan.seed);
+    for time in 0..plan.times {
+        if plan.times > 1 {
             // From half to one and a half of it, to the microsecond.
-            let us = apart * 500 + random.next() % (apart * 1000);
-            let end = Instant::now() + Duration::from_micros(us);
-            thread::sleep(end - Instant::now());
+            let us = plan.apart_ms * 500 + random.next() % (plan.apart_ms * 1000);
+            thread::sleep(Duration::from_micros(us));
         }
-        kill(how, victim, number, time == 0).during("supervisor")?;
+        kill(&plan, time == 0).during("supervisor")?;
     }
     Ok(ExitStatus(0))
 }
 
-fn kill(how: u32, victim: Victim, number: u32, first: bool) -> Result<(), Error> {
+fn kill(&Plan { how, victim, number, .. }: &Plan, first: bool) -> Result<(), Error> {
     let supervisor = name::look_up(NAME, Some(LIMIT))?;
     let request = Outgoing::with_words(how, &[victim.raw(), number]);
     match ask(&supervisor, request, Some(LIMIT)) {

@@ -151,7 +151,12 @@ impl Servers {
         answer(message.take_reply(), reply);
     }
 
-    fn start(&mut self, at: usize, message: &Incoming, port: &ReceiveRight) -> Result<Outgoing<'static>, Error> {
+    fn start(
+        &mut self,
+        at: usize,
+        message: &Incoming,
+        port: &ReceiveRight,
+    ) -> Result<Outgoing<'static>, Error> {
         let arguments = message.bytes().get(4..).and_then(|bytes| str::from_utf8(bytes).ok());
         let arguments = arguments.ok_or(Error::BadArgument)?;
         if let Some(task) = self.tasks[at].take() {

@@ -17,7 +17,9 @@ use abi::{
     message::NOTIFY_DEAD_NAME,
     name::{self, LOOK_UP, NETWORK},
     socket::{self, Request},
-    supervise::{ADOPT, CHAOS, EXIT, FAULT, HANG, KEEP, KILL, Lease, NAME, RESTARTS, SERVERS_MAX, START, Victim},
+    supervise::{
+        ADOPT, CHAOS, EXIT, FAULT, HANG, KEEP, KILL, Lease, NAME, RESTARTS, SERVERS_MAX, START, Victim,
+    },
     thread::{STATUS_FAULT, STATUS_KILLED, STATUS_WINDOW},
 };
 use apps::{During, Failed};
@@ -77,7 +79,8 @@ fn main(_: Args) -> Result<(), Failed> {
             }
         } else if message.destination == port.name() {
             let status = obey(&message, &servers, restarts);
-            let reply = Outgoing::with_words(name::REPLY, &[status.map_or_else(Error::raw, |()| 0), restarts]);
+            let reply =
+                Outgoing::with_words(name::REPLY, &[status.map_or_else(Error::raw, |()| 0), restarts]);
             answer(&mut message, reply);
         } else if let Some(server) = servers.iter_mut().find(|it| it.replies.name() == message.destination) {
             server.hear(&mut message);
@@ -218,12 +221,13 @@ impl Server {
         let mut body = Vec::from((self.at as u32).to_le_bytes());
         body.extend(arguments.as_bytes());
         self.started = Instant::now();
-        let started = ask(&task::bootstrap(), Outgoing::with_bytes(START, &body), None).and_then(|mut reply| {
-            reply.status()?;
-            let task = reply.take_carried().map(SendRight::new).ok_or(Error::PeerMisbehaviour)?;
-            task.notify_dead(notify)?;
-            Ok(Task::adopt(task))
-        });
+        let started =
+            ask(&task::bootstrap(), Outgoing::with_bytes(START, &body), None).and_then(|mut reply| {
+                reply.status()?;
+                let task = reply.take_carried().map(SendRight::new).ok_or(Error::PeerMisbehaviour)?;
+                task.notify_dead(notify)?;
+                Ok(Task::adopt(task))
+            });
         match started {
             Ok(task) => {
                 self.task = Some(task);
@@ -239,8 +243,7 @@ impl Server {
 
     /// Asks the name service for it: the answer comes when it has registered.
     fn find(&self) {
-        let mut request =
-            Outgoing::with_bytes(LOOK_UP, self.name.as_bytes()).reply_once_to(&self.replies);
+        let mut request = Outgoing::with_bytes(LOOK_UP, self.name.as_bytes()).reply_once_to(&self.replies);
         if let Err(error) = request.send(&task::bootstrap(), None) {
             println!("supervisor: {}: {error}", self.name);
         }
@@ -255,7 +258,8 @@ impl Server {
             if lease != self.lease {
                 self.lease = lease;
                 let words = Lease::to_words(lease);
-                let mut keep = words.into_iter().fold(Outgoing::with_words(KEEP, &[self.at as u32]), Outgoing::word);
+                let mut keep =
+                    words.into_iter().fold(Outgoing::with_words(KEEP, &[self.at as u32]), Outgoing::word);
                 let _ = keep.send(&task::bootstrap(), None); // as long as there is an `init`
             }
         } else if message.id == name::REPLY

@@ -1,6 +1,7 @@
 //! The network device, `net0`, as the task that has it open uses it. The driver is behind [`NetDevice`].
 
 use abi::Error;
+use abi::counters::Counter;
 use abi::device::{Audit, NetInfo};
 use abi::path::Path;
 use abi::syscall::NAME_MAX;
@@ -73,10 +74,23 @@ impl<M: Machine> Kernel<M> {
             self.kill_port(m, port, 0);
             return Err(error);
         }
+        self.note_deliveries(m);
         self.device = Device { owner: Some(task), port: Some(port), ..Device::CLOSED };
         self.ports.get_mut(port).references += 1;
         let name = self.insert_right(task, Right::Send(port))?;
         Ok(Outcome::ok(name.into()))
+    }
+
+    /// Somebody opens the device that nobody had open: what was delivered until now was for those who had it before.
+    pub(crate) fn note_deliveries(&mut self, m: &mut M) {
+        let mut counters = self.counters;
+        if let Some(net) = m.net() {
+            net.counters(&mut counters);
+        }
+        let delivered =
+            [Counter::DeliveredArp, Counter::DeliveredIpv4, Counter::DeliveredIpv6, Counter::DeliveredOther];
+        self.counters[Counter::DeliveredBefore as usize] =
+            delivered.into_iter().map(|counter| counters[counter as usize]).sum();
     }
 
     pub(super) fn device_map(&mut self, m: &mut M, device: u64) -> Answer {

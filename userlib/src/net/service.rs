@@ -251,9 +251,7 @@ impl Service {
     /// What the server says, or [`Error::NetworkReset`] if it has died.
     pub fn ask(&self, request: Outgoing<'_>) -> Result<Incoming<'static>, Error> {
         let reply = match &self.server {
-            Server::Task { port, .. } => {
-                ask(port, request, None).map_err(|error| self.explain(error))?
-            }
+            Server::Task { port, .. } => ask(port, request, None).map_err(|error| self.explain(error))?,
             Server::Kernel => trap::ask(&request)?,
         };
         check(&reply)?;

@@ -78,7 +78,12 @@ fn a_listener_comes_back_by_itself() {
         listener.accept().unwrap();
         let asked = |request: Request| {
             let of = |message: &&Message| message.id == request.raw();
-            world.requests().iter().filter(of).map(|message| (message.word(0), message.word(1))).collect::<Vec<_>>()
+            world
+                .requests()
+                .iter()
+                .filter(of)
+                .map(|message| (message.word(0), message.word(1)))
+                .collect::<Vec<_>>()
         };
         assert_eq!(asked(Request::Listen), [(Some(0), Some(5)), (Some(1), Some(5))]);
         assert_eq!(asked(Request::Bind)[1].0, Some(1));
