@@ -40,7 +40,7 @@ const PERIOD: Duration = Duration::from_millis(500);
 /// How long the answer to one may take. Asked of once more after that: it may have been the machine that stood still.
 const PATIENCE: Duration = Duration::from_millis(1000);
 /// A server that lived less long than this is started again only after a while.
-const SOON: Duration = Duration::from_millis(500);
+const SOON: Duration = Duration::from_millis(100);
 /// That while, the first time and at most; it doubles.
 const BACKOFF: Duration = Duration::from_millis(10);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);

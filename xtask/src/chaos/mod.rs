@@ -2,10 +2,12 @@
 //!
 //! | part | what it does |
 //! | --- | --- |
+//! | [`restart`] | the protocol server dies under traffic, and its supervisor, and applications |
 //! | [`wire`] | odd TCP segments, with Linux's answers beside Oriel's |
 //!
 //! The short form of all parts is a step of `cargo xtask test`; docs/what-oriel-survives.md lists each fault with the part that shows it.
 
+mod restart;
 mod wire;
 
 use std::time::Instant;
@@ -34,8 +36,10 @@ struct Part {
     run: fn(&Stage<'_>) -> Result<()>,
 }
 
-const PARTS: &[Part] =
-    &[Part { name: "wire", about: "odd TCP segments, beside Linux's answers", run: odd_segments }];
+const PARTS: &[Part] = &[
+    Part { name: "wire", about: "odd TCP segments, beside Linux's answers", run: odd_segments },
+    Part { name: "restart", about: "servers that die under traffic", run: restart::restart },
+];
 
 /// Runs the command.
 pub fn chaos(args: &ChaosArgs) -> Result<()> {
