@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use abi::path::Path;
 
 use super::Stage;
-use crate::console::{FAULT, PROMPT};
+use crate::console::{FAULT, PANIC, PROMPT};
 use crate::error::{Error, Result, failed};
 use crate::machine::{Board, Machine, Nic, name_of};
 use crate::sys;
@@ -74,11 +74,10 @@ impl Campaign {
         let link = &stage.session.link;
         let mut vm = Vm::boot(&self.machine(stage)?)?;
         vm.console.command("echo &", SOON)?;
-        drop(traffic::connect(link.guest(ECHO))?);
+        wait_for(&mut vm, 0, "echo: ", "listening", SOON)?;
         // One restart before anything is counted: what is allocated once is allocated then.
         crash(&mut vm, "server")?;
         traffic::datagrams::wait_for_reply(link.guest_address(), SOON);
-        drop(traffic::connect(link.guest(ECHO))?);
         let before = tasks(&mut vm)?;
 
         let Self { kills, apart_ms, .. } = *self;
@@ -116,8 +115,14 @@ impl Campaign {
             let (median, worst) = median_and_worst(&gaps);
             println!("    {what}: {moved}; outage median {median:.1} ms, worst {worst:.1} ms");
         }
+        vm.console.look_for_trouble()?;
         one_of_each(&mut vm, stage)?;
         self.look(&mut vm, stage, &before, name)?;
+        let said = vm.console.transcript();
+        let (panics, faults) = (said.matches(PANIC).count(), said.matches(FAULT).count());
+        if (panics, faults) != (0, 1) {
+            return failed(format!("{name}: {panics} panics, {faults} faults of tasks, where one was asked for"));
+        }
         vm.power_off()
     }
 
@@ -192,8 +197,8 @@ fn crash(vm: &mut Vm, how: &str) -> Result<()> {
 fn one_of_each(vm: &mut Vm, stage: &Stage<'_>) -> Result<()> {
     let link = &stage.session.link;
     for (what, how) in [("fault", "-f server"), ("exit", "-e server"), ("hang", "-h server")] {
-        // The kernel reports a fault, as it should.
-        vm.console.trouble_expected = what == "fault";
+        // The kernel reports a fault, as it should; how many there were is counted at the end.
+        vm.console.trouble_expected |= what == "fault";
         let from = vm.console.transcript().len();
         crash(vm, how)?;
         let said = &vm.console.transcript()[from..];
