@@ -45,7 +45,11 @@ struct Campaign {
 pub fn restart(stage: &Stage<'_>) -> Result<()> {
     // QEMU's e1000 takes no frames in the first second after its receiver was enabled: what dies sooner would never have lived.
     let campaigns = if stage.short {
-        [(Path::Window, Nic::Virtio, 10, 400), (Path::Ipc, Nic::Virtio, 5, 400), (Path::Window, Nic::E1000, 2, 2500)]
+        [
+            (Path::Window, Nic::Virtio, 10, 400),
+            (Path::Ipc, Nic::Virtio, 5, 400),
+            (Path::Window, Nic::E1000, 2, 2500),
+        ]
     } else {
         [
             (Path::Window, Nic::Virtio, 1000, 400),
@@ -121,7 +125,9 @@ impl Campaign {
         let said = vm.console.transcript();
         let (panics, faults) = (said.matches(PANIC).count(), said.matches(FAULT).count());
         if (panics, faults) != (0, 1) {
-            return failed(format!("{name}: {panics} panics, {faults} faults of tasks, where one was asked for"));
+            return failed(format!(
+                "{name}: {panics} panics, {faults} faults of tasks, where one was asked for"
+            ));
         }
         vm.power_off()
     }
@@ -156,7 +162,10 @@ impl Campaign {
                 return failed(format!("{name}: {} of {restarted}, there were {}", of(&after), of(before)));
             }
         }
-        println!("    buffers leaked 0, other tasks disturbed 0 ({} looked at), kernel faults 0", before.len());
+        println!(
+            "    buffers leaked 0, other tasks disturbed 0 ({} looked at), kernel faults 0",
+            before.len()
+        );
         Ok(())
     }
 }

@@ -115,7 +115,11 @@ impl Gaps {
 
     fn check(&self, what: &str) -> Result<()> {
         let silence = self.last.elapsed();
-        if silence > PATIENCE { failed(format!("{what}: no answer for {} s", silence.as_secs())) } else { Ok(()) }
+        if silence > PATIENCE {
+            failed(format!("{what}: no answer for {} s", silence.as_secs()))
+        } else {
+            Ok(())
+        }
     }
 }
 
