@@ -92,6 +92,8 @@ pub struct Machine {
     pub gdb: Option<u16>,
     /// The console.
     pub serial: Serial,
+    /// Where QEMU's monitor listens, a Unix socket.
+    pub monitor: Option<PathBuf>,
 }
 
 impl Machine {
@@ -127,6 +129,9 @@ impl Machine {
                 words += &format!(",blocks={}", escaped(&blocks_file(out)));
             }
             qemu.arg("-plugin").arg(words);
+        }
+        if let Some(path) = &self.monitor {
+            qemu.arg("-qmp").arg(format!("unix:{},server=on,wait=off", escaped(path)));
         }
         if let Some(port) = self.gdb {
             qemu.args(["-S", "-gdb", &format!("tcp:127.0.0.1:{port}")]);
@@ -211,6 +216,7 @@ pub(crate) mod tests {
             blocks: true,
             gdb: None,
             serial: Serial::Piped,
+            monitor: None,
         }
     }
 

@@ -86,6 +86,7 @@ impl Session {
             blocks: true,
             gdb: None,
             serial: Serial::Piped,
+            monitor: None,
         };
         machine.accel = machine::choose_accel(args.accel, &machine)?;
         Ok(machine)
@@ -107,6 +108,7 @@ impl Session {
             blocks: true,
             gdb: None,
             serial: Serial::Piped,
+            monitor: None,
         })
     }
 

@@ -2,11 +2,13 @@
 //!
 //! | part | what it does |
 //! | --- | --- |
+//! | [`link`] | the cable is pulled out and put back under traffic |
 //! | [`restart`] | the protocol server dies under traffic, and its supervisor, and applications |
 //! | [`wire`] | odd TCP segments, with Linux's answers beside Oriel's |
 //!
 //! The short form of all parts is a step of `cargo xtask test`; docs/what-oriel-survives.md lists each fault with the part that shows it.
 
+mod link;
 mod restart;
 mod wire;
 
@@ -39,6 +41,7 @@ struct Part {
 const PARTS: &[Part] = &[
     Part { name: "wire", about: "odd TCP segments, beside Linux's answers", run: odd_segments },
     Part { name: "restart", about: "servers that die under traffic", run: restart::restart },
+    Part { name: "link", about: "a cable that comes and goes under traffic", run: link::link },
 ];
 
 /// Runs the command.

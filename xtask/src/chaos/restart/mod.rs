@@ -6,7 +6,7 @@
 //!
 //! At each shared access of its queue code the server is killed on the host, where every access can be reached: `loom-tests/tests/death.rs`.
 
-mod peers;
+pub(super) mod peers;
 
 use std::time::{Duration, Instant};
 
@@ -19,18 +19,16 @@ use crate::machine::{Board, Machine, Nic, name_of};
 use crate::sys;
 use crate::traffic;
 use crate::vm::Vm;
-use peers::{Peers, Seen};
+use peers::{Peers, Ports, Seen};
 
 /// The generator's seed. Whoever gives the guest's `crash` the same has the same moments between the kills.
 const SEED: u64 = 1;
 const SOON: Duration = Duration::from_secs(30);
 /// How long a server may be gone that has hung, before the supervisor sees it and another is there.
 const HANG: Duration = Duration::from_secs(10);
-/// Ports of the guest's `echo` and its receiving `ttcp`.
-const ECHO: u16 = 7;
-const SINK: u16 = 5001;
-/// Where the host receives.
-const SOURCE: u16 = 5002;
+/// How long a stream to the guest may stand still before its sender begins another.
+const STREAM_TRY: Duration = Duration::from_millis(500);
+pub(super) const PORTS: Ports = Ports { echo: 7, sink: 5001, source: 5002 };
 
 /// Kills on one kind of machine.
 struct Campaign {
@@ -88,9 +86,10 @@ impl Campaign {
         let seconds = (u64::from(kills) * apart_ms * 5 / 4).div_ceil(1000) + 2;
         let from = vm.console.transcript().len();
         let mut seen = Vec::new();
-        let peers = Peers::start(link, ECHO, SINK, SOURCE)?;
-        vm.console.command(&format!("ttcp -r -s -R -M -p {SINK} &"), SOON)?;
-        vm.console.command(&format!("ttcp -t -s -R -M -T {seconds} -p {SOURCE} {} &", link.host), SOON)?;
+        let peers = Peers::start(link, PORTS, STREAM_TRY)?;
+        vm.console.command(&format!("ttcp -r -s -R -M -p {} &", PORTS.sink), SOON)?;
+        let send = format!("ttcp -t -s -R -M -T {seconds} -p {} {} &", PORTS.source, link.host);
+        vm.console.command(&send, SOON)?;
         peers.begin();
         let killing = Instant::now();
         let limit = Duration::from_secs(3 * seconds) + SOON;
@@ -113,7 +112,7 @@ impl Campaign {
         );
         let (median, worst) = median_and_worst(&again);
         println!("    death to registration, guest's clock: median {median:.1} ms, worst {worst:.1} ms");
-        for Seen { what, mut gaps, moved } in seen {
+        for Seen { what, mut gaps, moved, .. } in seen {
             gaps.sort_by(|a, b| b.total_cmp(a));
             gaps.truncate(again.len());
             let (median, worst) = median_and_worst(&gaps);
@@ -135,7 +134,7 @@ impl Campaign {
     /// What must be as it was before.
     fn look(&self, vm: &mut Vm, stage: &Stage<'_>, before: &[Task], name: &str) -> Result<()> {
         let link = &stage.session.link;
-        let mut stream = traffic::connect(link.guest(ECHO))?;
+        let mut stream = traffic::connect(link.guest(PORTS.echo))?;
         let served = traffic::request_response(&mut stream, Duration::from_millis(200));
         if !served.as_ref().is_ok_and(|moved| moved.count > 0 && moved.first_error.is_none()) {
             return failed(format!("{name}: echo does not serve any more: {served:?}"));
@@ -225,10 +224,11 @@ fn one_of_each(vm: &mut Vm, stage: &Stage<'_>) -> Result<()> {
     println!("    the supervisor's end: another goes on with the server that runs, and starts the next");
     traffic::datagrams::wait_for_reply(link.guest_address(), SOON);
     // An application in the midst of a connection.
-    let output = vm.console.command(&format!("ttcp -t -s -T 60 -p {SOURCE} {} &", link.host), SOON)?;
+    let send = format!("ttcp -t -s -T 60 -p {} {} &", PORTS.source, link.host);
+    let output = vm.console.command(&send, SOON)?;
     let number = output.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map(|(number, _)| number);
     let Some(number) = number.map(str::to_owned) else { return failed("the shell gives no task number") };
-    let mut stream = traffic::accept(&traffic::listen(link.listen_address(), SOURCE)?)?;
+    let mut stream = traffic::accept(&traffic::listen(link.listen_address(), PORTS.source)?)?;
     std::thread::sleep(Duration::from_millis(100));
     vm.console.command(&format!("kill {number}"), SOON)?;
     let ended = traffic::receive(&mut stream, true);
@@ -240,7 +240,13 @@ fn one_of_each(vm: &mut Vm, stage: &Stage<'_>) -> Result<()> {
 }
 
 /// Waits until the guest has said, in a line that begins with one text, the other.
-fn wait_for(vm: &mut Vm, from: usize, begins: &str, contains: &str, limit: Duration) -> Result<()> {
+pub(super) fn wait_for(
+    vm: &mut Vm,
+    from: usize,
+    begins: &str,
+    contains: &str,
+    limit: Duration,
+) -> Result<()> {
     let deadline = Instant::now() + limit;
     loop {
         let said = vm.console.transcript().get(from..).unwrap_or_default();
@@ -263,7 +269,7 @@ fn wait_for(vm: &mut Vm, from: usize, begins: &str, contains: &str, limit: Durat
 }
 
 /// Both transfers ended well, and every byte was right.
-fn check_transfers(transcript: &str) -> Result<()> {
+pub(super) fn check_transfers(transcript: &str) -> Result<()> {
     let results: Vec<_> = transcript.lines().filter_map(|line| line.split_once("#ttcp ")).collect();
     let verified = results.iter().filter(|(_, fields)| fields.contains("verified=1")).count();
     if results.len() != 2 || verified != 2 {
@@ -283,7 +289,7 @@ fn restarts(transcript: &str) -> Vec<f64> {
     us.filter_map(|us| us.parse::<f64>().ok()).map(|us| us / 1000.0).collect()
 }
 
-fn median_and_worst(values: &[f64]) -> (f64, f64) {
+pub(super) fn median_and_worst(values: &[f64]) -> (f64, f64) {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     (sorted.get(sorted.len() / 2).copied().unwrap_or_default(), sorted.last().copied().unwrap_or_default())

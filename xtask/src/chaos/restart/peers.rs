@@ -1,4 +1,4 @@
-//! The host's ends of the traffic during which servers die: each carries on by itself, and notes how long it had no answer.
+//! The host's ends of the traffic during which servers die, or the link is down: each carries on by itself, and notes how long it had no answer.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -16,8 +16,6 @@ use crate::{sys, traffic};
 
 /// After so long without an answer a peer tries again.
 const TRY: Duration = Duration::from_millis(50);
-/// How long a stream may stand still before its sender begins another.
-const STREAM_TRY: Duration = Duration::from_millis(500);
 /// The longest silence.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long the ends of the transfers may take.
@@ -29,8 +27,21 @@ pub struct Seen {
     pub what: &'static str,
     /// The times without an answer, in milliseconds.
     pub gaps: Vec<f64>,
+    /// How many connections it took; none for pings.
+    pub connections: u64,
     /// What it moved, for people.
     pub moved: String,
+}
+
+/// Where they find the guest's programs, and are found by them.
+#[derive(Clone, Copy)]
+pub struct Ports {
+    /// The guest's `echo`.
+    pub echo: u16,
+    /// The guest's receiving `ttcp`.
+    pub sink: u16,
+    /// The host's receiver.
+    pub source: u16,
 }
 
 /// All peers, running.
@@ -41,8 +52,8 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// Starts them; all but the receiver wait for [`begin`](Self::begin).
-    pub fn start(link: &Link, echo: u16, sink: u16, source: u16) -> Result<Self> {
+    /// Starts them; they wait for [`begin`](Self::begin). A stream to the guest that stands still for so long is followed by another.
+    pub fn start(link: &Link, Ports { echo, sink, source }: Ports, stream_try: Duration) -> Result<Self> {
         let (begun, over) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let listener = traffic::listen(link.listen_address(), source)?;
         let (guest, echo, sink) = (link.guest_address(), link.guest(echo), link.guest(sink));
@@ -50,7 +61,7 @@ impl Peers {
         let threads = vec![
             spawn(flags(), move |flags| ping(guest, &flags)),
             spawn(flags(), move |flags| request_response(echo, &flags)),
-            spawn(flags(), move |flags| send(sink, &flags)),
+            spawn(flags(), move |flags| send(sink, stream_try, &flags)),
             spawn(flags(), move |flags| receive(&listener, &flags)),
         ];
         Ok(Self { begun, over, threads })
@@ -142,7 +153,7 @@ fn ping(to: Ipv4Addr, flags: &Flags) -> Result<Seen> {
         sent += 1;
     }
     gaps.check(what)?;
-    Ok(Seen { what, gaps: gaps.gaps, moved: format!("{answered} of {sent} answered") })
+    Ok(Seen { what, gaps: gaps.gaps, connections: 0, moved: format!("{answered} of {sent} answered") })
 }
 
 /// A connection, tried for again and again until there is one.
@@ -183,17 +194,18 @@ fn request_response(to: SocketAddr, flags: &Flags) -> Result<Seen> {
             count += 1;
         }
     }
-    Ok(Seen { what, gaps: gaps.gaps, moved: format!("{count} answers on {connections} connections") })
+    let moved = format!("{count} answers on {connections} connections");
+    Ok(Seen { what, gaps: gaps.gaps, connections, moved })
 }
 
 /// Sends the pattern, from its start on each connection, until all is over; the last one ends in good order.
-fn send(to: SocketAddr, flags: &Flags) -> Result<Seen> {
+fn send(to: SocketAddr, stream_try: Duration, flags: &Flags) -> Result<Seen> {
     let what = "to the guest";
     flags.wait_to_begin();
     let (mut gaps, mut bytes, mut connections) = (Gaps::new(), 0_u64, 0_u64);
     let ending = loop {
         let Some(mut stream) = connect(to, flags, &gaps, what)? else { break Instant::now() };
-        stream.set_write_timeout(Some(STREAM_TRY)).context("socket")?;
+        stream.set_write_timeout(Some(stream_try)).context("socket")?;
         connections += 1;
         let mut source = Source::new();
         let broken = loop {
@@ -215,7 +227,7 @@ fn send(to: SocketAddr, flags: &Flags) -> Result<Seen> {
         };
         bytes += source.position();
         if !broken {
-            return Ok(Seen { what, gaps: gaps.gaps, moved: moved(bytes, connections) });
+            return Ok(Seen { what, gaps: gaps.gaps, connections, moved: moved(bytes, connections) });
         }
         if flags.over() {
             break Instant::now();
@@ -226,7 +238,8 @@ fn send(to: SocketAddr, flags: &Flags) -> Result<Seen> {
         if let Ok(mut stream) = TcpStream::connect_timeout(&to, Duration::from_secs(1))
             && finish(&mut stream).is_ok()
         {
-            return Ok(Seen { what, gaps: gaps.gaps, moved: moved(bytes, connections + 1) });
+            let connections = connections + 1;
+            return Ok(Seen { what, gaps: gaps.gaps, connections, moved: moved(bytes, connections) });
         }
     }
     failed(format!("{what}: no connection ended in good order"))
@@ -262,7 +275,7 @@ fn receive(listener: &TcpListener, flags: &Flags) -> Result<Seen> {
         }
         let Some((stream, verifier)) = &mut current else {
             if flags.over() {
-                return Ok(Seen { what, gaps: gaps.gaps, moved: moved(bytes, connections) });
+                return Ok(Seen { what, gaps: gaps.gaps, connections, moved: moved(bytes, connections) });
             }
             thread::sleep(Duration::from_millis(2));
             gaps.check(what)?;
