@@ -9,7 +9,7 @@
 //! The short form of all parts is a step of `cargo xtask test`; docs/what-oriel-survives.md lists each fault with the part that shows it.
 
 mod link;
-mod restart;
+pub mod restart;
 mod wire;
 
 use std::time::Instant;

@@ -239,14 +239,8 @@ fn one_of_each(vm: &mut Vm, stage: &Stage<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the guest has said, in a line that begins with one text, the other.
-pub(super) fn wait_for(
-    vm: &mut Vm,
-    from: usize,
-    begins: &str,
-    contains: &str,
-    limit: Duration,
-) -> Result<()> {
+/// Waits, with the shell at its prompt, until the guest has said, in a line that begins with one text, the other.
+pub fn wait_for(vm: &mut Vm, from: usize, begins: &str, contains: &str, limit: Duration) -> Result<()> {
     let deadline = Instant::now() + limit;
     loop {
         let said = vm.console.transcript().get(from..).unwrap_or_default();
@@ -284,7 +278,7 @@ pub(super) fn check_transfers(transcript: &str) -> Result<()> {
 }
 
 /// The milliseconds that the supervisor tells of, one for each restart.
-fn restarts(transcript: &str) -> Vec<f64> {
+pub fn restarts(transcript: &str) -> Vec<f64> {
     let us = transcript.lines().filter_map(|line| line.split_once("again after ")?.1.strip_suffix(" us"));
     us.filter_map(|us| us.parse::<f64>().ok()).map(|us| us / 1000.0).collect()
 }
