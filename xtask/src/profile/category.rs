@@ -176,8 +176,11 @@ const TABLE: &[(Category, &[&str])] = &[
     (
         Category::Socket,
         &[
+            "protocol-server/src/config.rs",
+            "protocol-server/src/guest.rs",
             "protocol-server/src/lib.rs",
             "protocol-server/src/main.rs",
+            "protocol-server/src/path/",
             "protocol-server/src/page",
             "protocol-server/src/server",
             "protocol-server/src/socket",
@@ -209,6 +212,7 @@ const TABLE: &[(Category, &[&str])] = &[
             "microkernel/src/cmdline.rs",
             "microkernel/src/elf.rs",
             "microkernel/src/frames.rs",
+            "microkernel/src/heap.rs",
             "microkernel/src/lifecycle.rs",
             "microkernel/src/memory_object.rs",
             "microkernel/src/module.rs",
