@@ -93,7 +93,8 @@ codes! {
         MemoryObjectReadOnly = 52,
 
         /// `(name, name length) -> device port name`: opens a device (`net0`), for this task alone;
-        /// [`crate::Error::Exists`] while another has it, or still maps the window of the time before.
+        /// [`crate::Error::Exists`] while another has it, or still maps the window of the time before. On the path by message a few tasks
+        /// can have it at once ([`crate::Error::NoResources`] for one more).
         DeviceOpen = 64,
         /// `(device) -> memory object name`: the device's window, to be mapped with [`Syscall::VmMap`] at offset 0, whole.
         DeviceMap = 65,
@@ -101,13 +102,16 @@ codes! {
         DeviceStart = 66,
         /// `(device, &mut device::NetInfo)`.
         DeviceInfo = 67,
-        /// `(device, thread)`: the thread that the device's events resume.
+        /// `(device, thread)`: the thread that the device's events resume: on the path by message, that there is room again in the transmit
+        /// ring after a [`crate::Error::QueueFull`].
         DeviceBindThread = 68,
         /// `(device, &mut device::Audit)`: the kernel's ledger, summed, for the accounting of every mbuf and cluster.
         DeviceAudit = 69,
         /// `(device, port, priority, program, words)`: from now on frames that match the packet filter `program`, so many 16-bit words
         /// ([`crate::filter`]), go to the port as [`crate::message::NET_FRAME`] messages. The port is named by its receive right. A port has
-        /// one filter; 0 words take it away. A program that is not valid is [`crate::Error::BadArgument`]. On the path by message only.
+        /// one filter; 0 words take it away ([`crate::Error::NotFound`]: it had none). A program that is not valid is
+        /// [`crate::Error::BadArgument`]. Who opened the device has a limited number of filters, and of frames that wait in their ports: what
+        /// is more is dropped and counted. On the path by message only.
         DeviceSetFilter = 70,
         /// `(device, buffer, length, checksum)`: sends one frame, which the kernel copies before it returns. `checksum`: 0, or `start | offset << 16`,
         /// where the device is to fill in a checksum ([`crate::device::offload::TX_CHECKSUM`]). [`crate::Error::QueueFull`]: no room in the

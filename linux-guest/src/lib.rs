@@ -9,9 +9,12 @@
 pub mod command;
 pub mod counters;
 pub mod echo;
+pub mod ftp;
 pub mod icmp;
 pub mod mark;
 pub mod offload;
 pub mod ping;
 pub mod port;
+pub mod timer;
 pub mod ttcp;
+pub mod xdots;

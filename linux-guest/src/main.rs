@@ -1,9 +1,9 @@
-//! The program of several names: `ttcp`, `echo`, `ping`, `offload`, `poweroff`.
+//! The program of several names: `ttcp`, `echo`, `ping`, `ftp`, `xdots`, `offload`, `poweroff`.
 
 use std::path::Path;
 use std::process::ExitCode;
 
-use linux_guest::{command::Words, echo, offload, ping, port, ttcp};
+use linux_guest::{command::Words, echo, ftp, offload, ping, port, ttcp, xdots};
 
 fn main() -> ExitCode {
     let mut words = std::env::args();
@@ -19,9 +19,11 @@ fn main() -> ExitCode {
         "ttcp" => ttcp::main(words),
         "echo" => echo::main(words),
         "ping" => ping::main(words),
+        "ftp" => ftp::main(words),
+        "xdots" => xdots::main(words),
         "offload" => offload::main(&words),
         "poweroff" => port::power_off(words),
-        _ => Err("call it as ttcp, echo, ping, offload or poweroff".into()),
+        _ => Err("call it as ttcp, echo, ping, ftp, xdots, offload or poweroff".into()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use pattern::{Digest, MAX_CHUNK, Pieces, Source};
 
 use crate::command::{During as _, Outcome, Word, Words, number, parse, unknown};
-use crate::counters::Snapshot;
-use crate::mark;
+use crate::timer::{Timer, Took};
 
 /// The clock is read once for so many bytes sent.
 const CLOCK_BYTES: usize = 16 * 1024;
@@ -223,14 +222,14 @@ impl Plan {
     fn report(&self, moved: &Moved) {
         let name = if self.to.is_some() { "ttcp-t" } else { "ttcp-r" };
         let Moved { bytes, calls, syscalls, digest, .. } = *moved;
-        let Took { ns, before, after } = &moved.took;
-        println!("{name}: {bytes} bytes in {:.2} real seconds, {calls} I/O calls", *ns as f64 / 1e9);
+        let ns = moved.took.ns;
+        println!("{name}: {bytes} bytes in {:.2} real seconds, {calls} I/O calls", ns as f64 / 1e9);
         if self.machine {
             let verified = u8::from(moved.verified);
             print!("#ttcp bytes={bytes} ns={ns} calls={calls} digest={digest:#018x} verified={verified}");
             // Each call copies once, between this program and the kernel.
             print!(" syscalls={syscalls} app_copies={calls} app_copied_bytes={bytes}");
-            before.print_gain(after);
+            moved.took.print_gain();
         }
     }
 }
@@ -254,32 +253,6 @@ impl Sink {
         let Self { digest, bytes, calls } = self;
         let verified = digest.finish() == Digest::of_pattern(bytes);
         Moved { bytes, calls, syscalls: calls, digest: digest.finish(), verified, took }
-    }
-}
-
-/// The timed region, with the counters around it and the marks inside.
-struct Timer {
-    before: Snapshot,
-    start: Instant,
-}
-
-struct Took {
-    ns: u128,
-    before: Snapshot,
-    after: Snapshot,
-}
-
-impl Timer {
-    fn start() -> Self {
-        let before = Snapshot::take();
-        mark::start();
-        Self { before, start: Instant::now() }
-    }
-
-    fn stop(self) -> Took {
-        let ns = self.start.elapsed().as_nanos();
-        mark::stop();
-        Took { ns, before: self.before, after: Snapshot::take() }
     }
 }
 

@@ -1,9 +1,9 @@
 /* `m_want`, src/protocol.rs and src/interrupt.rs: who sleeps for want of buffers is woken, for ever, also where there are two of
  * them. Buffers come back to the pool or by the deferred-free queue; after either the driver tests the word.
  *
- * Two threads of the server, which its own lock serialises, each take a buffer and send it. The driver may stop for ever when it
- * has nothing in hand: a thread that then waits while there is a buffer to be had is a deadlock. A resume is sticky and reaches
- * all who wait.
+ * Two threads of the server, which its own lock serialises, each take a buffer and send it, until they end, as they may each
+ * time. The driver may stop for ever when it has nothing in hand: a thread that then waits while there is a buffer to be had is a
+ * deadlock. A resume is sticky and reaches all who wait. (The mutex's own mistakes are pool.pml's.)
  */
 // broken: NO_FENCE_WANT the fence of `ProtocolSpace::want`
 // broken: NO_FENCE_WANTED the fence of `InterruptSpace::wanted`
@@ -13,8 +13,6 @@
 // broken: TEST_FIRST the driver tests m_want before it gives the buffer back
 // broken: RESET_BY_ANY each thread that wakes resets m_want
 // broken: NEVER_SET nobody sets m_want
-// broken: NO_FENCE_INTERRUPT a fence of the mutex
-// broken: NO_FENCE_PROTOCOL a fence of the mutex
 #ifndef ITEMS
 #define ITEMS 1
 #endif
@@ -120,6 +118,7 @@ active [2] proctype thread() {
         :: else
         fi;
         serving = 0
+    :: break
     od
 }
 

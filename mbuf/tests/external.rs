@@ -108,7 +108,9 @@ fn an_area_is_referred_to_and_comes_back_once() {
     space.free_chain(copy);
     assert_eq!(space.references(area), Some(0));
     // Its owner has not yet taken it back.
-    assert_eq!(space.attach_external(window.page(3), 10), Err(ExternalError::InUse));
+    for page in [1, 3] {
+        assert_eq!(space.attach_external(window.page(page), 10), Err(ExternalError::InUse));
+    }
     assert_eq!(space.take_unreferenced(), Some((window.page(1), 10_000)));
     assert_eq!(space.take_unreferenced(), None);
     let again = space.attach_external(window.page(3), 10).unwrap();
@@ -165,12 +167,28 @@ fn what_is_no_area_is_refused_and_nothing_has_changed() {
     for (start, bytes) in [(window.page(1), 4097), (window.page(2), 1), (window.page(3), 1)] {
         assert_eq!(space.attach_external(start, bytes), Err(ExternalError::InUse));
     }
+    // More records than there are pages make no more storage.
+    let mut many = [ExternalPage::FREE; PAGES + 4];
+    let mut other = ProtocolSpace::with_external(window.view(), &mut many);
+    let start = window.page(PAGES as u32 - 1);
+    assert_eq!(other.attach_external(start, EXTERNAL_PAGE_BYTES + 1), Err(ExternalError::Outside));
+    assert_eq!(other.attach_external(window.page(PAGES as u32), 1), Err(ExternalError::Outside));
+
     let mut hoard = Vec::new();
     while let Some(item) = space.alloc() {
         hoard.push(item);
     }
     assert_eq!(space.attach_external(window.page(0), 1), Err(ExternalError::NoBuffer));
     assert_eq!(space.copy_range(item, 0, 10), Err(ChainError::NoBuffer));
+    assert_eq!(space.references(Item::new(window.page(2)).unwrap()), Some(1));
+    // A copy that fails at its second mbuf keeps nothing of its first.
+    let last = hoard.pop().unwrap();
+    space.concatenate(item, last).unwrap();
+    let mbuf = space.view().mbuf(last).unwrap();
+    mbuf.set_len(4);
+    let room = hoard.pop().unwrap();
+    space.free_chain(room);
+    assert_eq!(space.copy_range(item, 0, u32::MAX), Err(ChainError::NoBuffer));
     assert_eq!(space.references(Item::new(window.page(2)).unwrap()), Some(1));
     space.free_batch(&hoard);
     space.free_chain(item);

@@ -7,7 +7,7 @@
 //!       |                      |                                |
 //!       |              [`stack`]   smoltcp, [`demux`], [`frame`], [`checksum`]
 //!       |                      |
-//!       |              [`link`]    a path: the window, the driver
+//!       |              [`link`]    a path: the window, messages, the driver
 //! ```
 //!
 //! The protocols themselves are smoltcp's. What is here is what surrounds them: the way of a packet from the link to the one

@@ -8,9 +8,9 @@ use alloc::{boxed::Box, vec::Vec};
 use smoltcp::{time::Instant, wire::IpCidr};
 
 use crate::{
-    demux::Slot,
+    demux::{NO_SLOT, Slot},
     dhcp::{DHCP_SLOT, Dhcp},
-    frame::is_syn,
+    frame::{copy_without_checksum, is_syn},
     link::{Link, RxFrame},
     phy::Traffic,
     socket::{Context, Protocol, Served, Socket},
@@ -43,9 +43,13 @@ pub struct Server<L: Link, S: System> {
     status_name: u32,
     dhcp: Option<Dhcp>,
     batch: Vec<L::Frame>,
+    /// A datagram whose checksum smoltcp must not look at.
+    scratch: Vec<u8>,
     /// The last pass took as many frames as a pass may.
     unfinished: bool,
     next_ident: u16,
+    /// Something that was written by request waits for company.
+    gathers: bool,
     /// Applications map no rings: their ends are here.
     keeps_ends: bool,
 }
@@ -67,8 +71,10 @@ impl<L: Link, S: System> Server<L, S> {
             status_name,
             dhcp: None,
             batch: Vec::with_capacity(BATCH),
+            scratch: Vec::new(),
             unfinished: false,
             next_ident: seed as u16 | 1,
+            gathers: false,
             keeps_ends: false,
         })
     }
@@ -101,6 +107,7 @@ impl<L: Link, S: System> Server<L, S> {
     /// One pass; false if there was nothing to do.
     pub fn pass(&mut self, now: Instant) -> bool {
         self.stack.now = now;
+        self.gathers = false;
         self.counters.add(ServerCounter::Passes, 1);
         let before = self.stack.traffic;
         let mut worked = self.take_frames();
@@ -157,6 +164,7 @@ impl<L: Link, S: System> Server<L, S> {
     fn take_frame(&mut self, frame: &L::Frame) {
         match self.stack.target(frame) {
             Target::Socket(slot) => self.take_socket_frame(frame.bytes(), slot),
+            Target::Datagram(slot) => self.take_datagram(frame, slot),
             Target::Stack => self.stack.ingress_alone(frame.bytes()),
             Target::Neighbour => {
                 self.stack.ingress_alone(frame.bytes());
@@ -166,6 +174,22 @@ impl<L: Link, S: System> Server<L, S> {
             }
             Target::Corrupt => self.counters.add(ServerCounter::DropBadChecksum, 1),
         }
+    }
+
+    /// A datagram in one frame, for a socket or for none.
+    fn take_datagram(&mut self, frame: &L::Frame, slot: Slot) {
+        let mut copy = core::mem::take(&mut self.scratch);
+        let mut bytes = frame.bytes();
+        if frame.checksum_good() && copy_without_checksum(bytes, &mut copy) {
+            self.stack.traffic.count_payload(copy.len() as u32);
+            bytes = &copy;
+        }
+        if slot == NO_SLOT {
+            self.stack.ingress_alone(bytes);
+        } else {
+            self.take_socket_frame(bytes, slot);
+        }
+        self.scratch = copy;
     }
 
     #[inline]

@@ -5,6 +5,7 @@
 //! | [`tcp`] | connections |
 //! | [`listener`] | listening TCP sockets and their backlog |
 //! | [`datagram`] | UDP and ICMP echo |
+//! | [`blind`] | what a stranger may not do to a connection (RFC 5961) |
 //! | [`set`] | smoltcp's sockets, and the receive rings that they write into |
 //! | [`end`] | the application's end of the rings, on the paths where it does not map them |
 //!
@@ -30,6 +31,7 @@ use crate::{
     system::{SharedMemory, System},
 };
 
+pub mod blind;
 pub mod datagram;
 pub mod end;
 pub mod listener;

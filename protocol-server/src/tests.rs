@@ -29,6 +29,7 @@ use crate::{
     system::{Exclusive, SharedMemory, System},
 };
 
+mod calls;
 mod datagrams;
 mod hostile;
 mod ring;

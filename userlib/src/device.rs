@@ -15,7 +15,7 @@ use crate::{
     thread::ThreadRef,
 };
 
-/// An open device, this task's alone until it is dropped.
+/// An open device, until it is dropped: this task's alone, but for the path by message.
 #[derive(Debug)]
 pub struct Device(Right);
 

@@ -37,6 +37,10 @@ pub enum Test {
     Rr,
     /// ICMP echo, from the guest and to it
     Ping,
+    /// A file from vsftpd, and one to it
+    Ftp,
+    /// Dots on the screen of an X server
+    Dots,
 }
 
 /// One cell.
@@ -56,6 +60,12 @@ pub enum Cell {
     PingOut,
     /// The host pings the guest.
     PingIn,
+    /// The guest fetches a file.
+    FtpGet,
+    /// The guest stores a file.
+    FtpPut,
+    /// The guest draws dots.
+    Dots,
 }
 
 impl fmt::Display for Cell {
@@ -68,6 +78,9 @@ impl fmt::Display for Cell {
             Self::Rr1 => write!(f, "rr1"),
             Self::PingOut => write!(f, "ping-out"),
             Self::PingIn => write!(f, "ping-in"),
+            Self::FtpGet => write!(f, "ftp-get"),
+            Self::FtpPut => write!(f, "ftp-put"),
+            Self::Dots => write!(f, "dots"),
         }
     }
 }
@@ -89,12 +102,14 @@ impl FromStr for Cell {
             "rx" => stream(digits).map(Self::Rx),
             "udp-tx" => datagram(digits).map(Self::UdpTx),
             "udp-rx" => datagram(digits).map(Self::UdpRx),
-            _ => [Self::Rr1, Self::PingOut, Self::PingIn].into_iter().find(|cell| cell.to_string() == name),
+            _ => SINGLE.iter().copied().find(|cell| cell.to_string() == name),
         };
         cell.ok_or_else(|| "give a cell's name, such as tx8192, rx10, udp-tx1024, rr1 or ping-out".to_owned())
     }
 }
 
+/// The cells that have no size.
+const SINGLE: &[Cell] = &[Cell::Rr1, Cell::PingOut, Cell::PingIn, Cell::FtpGet, Cell::FtpPut, Cell::Dots];
 /// ttcp's datagrams are longer than its sentinels, and fit an IP packet.
 const DATAGRAM_LENGTHS: (usize, usize) = (5, 65_507);
 
@@ -105,6 +120,8 @@ pub enum Unit {
     Kib,
     /// Requests with their replies.
     Transaction,
+    /// Points drawn.
+    Dot,
 }
 
 impl Unit {
@@ -113,6 +130,7 @@ impl Unit {
         match self {
             Self::Kib => "kib",
             Self::Transaction => "transaction",
+            Self::Dot => "dot",
         }
     }
 
@@ -121,6 +139,7 @@ impl Unit {
         match self {
             Self::Kib => "MB/s",
             Self::Transaction => "/s",
+            Self::Dot => "dots/s",
         }
     }
 
@@ -167,6 +186,8 @@ impl Cell {
             Test::Udp => Self::sized(direction, &lengths, Self::UdpTx, Self::UdpRx),
             Test::Rr => vec![Self::Rr1],
             Test::Ping => vec![Self::PingOut, Self::PingIn],
+            Test::Ftp => vec![Self::FtpGet, Self::FtpPut],
+            Test::Dots => vec![Self::Dots],
         });
         cells.collect()
     }
@@ -180,6 +201,8 @@ impl Cell {
     pub const fn unit(self) -> Unit {
         match self {
             Self::Tx(_) | Self::Rx(_) | Self::UdpTx(_) | Self::UdpRx(_) => Unit::Kib,
+            Self::FtpGet | Self::FtpPut => Unit::Kib,
+            Self::Dots => Unit::Dot,
             Self::Rr1 | Self::PingOut | Self::PingIn => Unit::Transaction,
         }
     }
@@ -221,9 +244,18 @@ impl Measurement {
         self.cell.unit().rate(self.count, self.seconds)
     }
 
-    /// Instructions per KiB or transaction: the kernel's, the tasks'.
+    /// What costs are divided by. Datagrams that the guest has sent have cost it what they cost, whether the host lost them or not.
+    pub fn units(&self) -> f64 {
+        let arrived = match (self.cell, self.lost) {
+            (Cell::UdpTx(_), Some(lost)) if lost < 1.0 => 1.0 - lost,
+            _ => 1.0,
+        };
+        self.cell.unit().of(self.count) / arrived
+    }
+
+    /// Instructions per unit: the kernel's, the tasks'.
     pub fn instructions_per_unit(&self) -> Option<[f64; 2]> {
-        let units = self.cell.unit().of(self.count);
+        let units = self.units();
         self.instructions.map(|counted| [counted.kernel, counted.user].map(|count| count as f64 / units))
     }
 }
@@ -264,9 +296,9 @@ mod tests {
         assert_eq!(of(&[Test::Ping, Test::Rr]), ["rr1", "ping-out", "ping-in"]);
         assert_eq!(of(&[Test::Udp]), ["udp-tx8192", "udp-tx5", "udp-rx8192", "udp-rx5"]);
         let cells = Cell::of_tests(Test::value_variants(), Direction::Both, &[10, 1024, 8192]);
-        assert_eq!(cells.len(), 15);
+        assert_eq!(cells.len(), 18);
         assert_eq!(cells.iter().filter(|cell| cell.is_tcp_stream()).count(), 6);
-        assert_eq!(cells.iter().filter(|cell| cell.runs_on(Net::User)).count(), 10);
+        assert_eq!(cells.iter().filter(|cell| cell.runs_on(Net::User)).count(), 13);
     }
 
     #[test]

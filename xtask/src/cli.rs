@@ -234,7 +234,7 @@ pub struct BenchArgs {
     #[command(flatten)]
     pub figures: FigureArgs,
     /// What is measured
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "tcp,udp,rr,ping")]
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "tcp,udp,rr,ping,ftp,dots")]
     pub tests: Vec<Test>,
     /// How often each cell is timed, and counted [default: 3; with --quick 1]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -439,6 +439,7 @@ mod tests {
             "run --size 10,x",
             "run --nic rtl8139",
             "run --what",
+            "fuzz --seconds 0",
             "run --seconds 0",
             "boot --memory 0",
             "boot --gdb-port 99999 --gdb",

@@ -34,6 +34,7 @@ mod run;
 mod session;
 mod setup;
 mod spin;
+mod standalone;
 mod sys;
 mod test;
 mod traffic;

@@ -14,13 +14,12 @@ use core::{net::SocketAddr, time::Duration};
 use apps::{
     During, Failed, Quotient, Usage,
     options::{Options, Word},
+    timer::{Timer, Took},
 };
 use pattern::{Digest, MAX_CHUNK, Pieces, Source};
 use userlib::{
     Error, console,
-    counters::Snapshot,
     entry::{Args, ExitStatus},
-    mark,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream, UdpSocket},
     print, println,
     time::Instant,
@@ -315,7 +314,7 @@ impl Plan {
             print!("#ttcp bytes={bytes} ns={ns} calls={calls} digest={digest:#018x} verified={verified}");
             // Each call copies once, between its buffer and the ring.
             print!(" app_copies={calls} app_copied_bytes={bytes}");
-            apps::print_gain(&took.before, &took.after);
+            took.print_gain();
         }
     }
 }
@@ -353,32 +352,5 @@ impl Sink {
         let digest = self.digest.map(|digest| digest.finish());
         let verified = digest == Some(Digest::of_pattern(self.bytes));
         Moved { bytes: self.bytes, calls: self.calls, digest: digest.unwrap_or(0), verified }
-    }
-}
-
-/// The timed region, with the counters around it and the marks inside.
-struct Timer {
-    before: Snapshot,
-    start: Instant,
-}
-
-struct Took {
-    ns: u64,
-    before: Snapshot,
-    after: Snapshot,
-}
-
-impl Timer {
-    fn start() -> Result<Self, Failed> {
-        let before = apps::counters()?;
-        mark::start();
-        Ok(Self { before, start: Instant::now() })
-    }
-
-    fn stop(self) -> Result<Took, Failed> {
-        let end = Instant::now();
-        mark::stop();
-        let after = apps::counters()?;
-        Ok(Took { ns: end.as_nanos() - self.start.as_nanos(), before: self.before, after })
     }
 }

@@ -149,7 +149,8 @@ impl Machine for Fake {
         assert!(virt.is_multiple_of(PAGE_BYTES) && phys.is_multiple_of(PAGE_BYTES));
         assert!(crate::space::is_user_range(virt, PAGE_BYTES) && virt < abi::vm::USER_END - PAGE_BYTES);
         assert!(!(prot.write && prot.execute));
-        let is_new = !space.pages.keys().any(|page| page >> 21 == virt >> 21);
+        let table = virt >> 21 << 21;
+        let is_new = space.pages.range(table..table + (1 << 21)).next().is_none();
         if is_new {
             space.tables.push(frames.allocate().ok_or(Error::NoResources)?);
             self.tables += 1;

@@ -8,10 +8,9 @@
 use abi::{
     Error,
     device::NetInfo,
-    message::{DATA_MAX, NET_FRAME, frame},
+    message::{DATA_MAX, Message, NET_FRAME, frame},
 };
-use alloc::{boxed::Box, string::String, vec};
-use core::time::Duration;
+use alloc::{string::String, vec};
 use protocol_server::{
     frame::ChecksumRequest,
     link::message::{Arrived, MessageLink, Pages, Port, filter},
@@ -21,9 +20,8 @@ use smoltcp::wire::{IpCidr, Ipv4Cidr};
 use userlib::{
     device::Device,
     info, memory,
-    message::{Incoming, receive_with},
     port::{PortSet, ReceiveRight},
-    rpc::{Answer, Payload, answer_and_receive},
+    rpc::{Answer, Payload, Received, answer_and_receive},
     thread,
 };
 
@@ -33,8 +31,9 @@ use crate::{
     limit_ns, link_info, now, seed,
 };
 
-/// How long frames wait that the device had no room for, and what was not received for want of room, in nanoseconds.
-const RETRY_NS: u64 = 1_000_000;
+/// How long what cannot wait for long waits, in nanoseconds: writes for company, frames for room in the device, messages for room here.
+/// It's a tick of the clock, which by window is how long writes gather.
+const SOON_NS: u64 = 1_000_000;
 
 type GuestServer = Server<MessageLink<Frames>, Guest>;
 
@@ -57,6 +56,8 @@ impl Pages for Page {
 struct Frames {
     device: Device,
     port: ReceiveRight,
+    /// Room for a message.
+    message: Message,
     /// The address that the filter is for.
     address: Option<Ipv4Cidr>,
 }
@@ -73,7 +74,8 @@ impl Frames {
 }
 
 /// What a message says of the frame that it brings.
-fn arrived(message: &mut Incoming<'_>) -> Arrived<Page> {
+#[inline]
+fn arrived(message: &mut Received<'_>) -> Arrived<Page> {
     Arrived {
         length: message.data_length as usize,
         checksum_good: message.word(0).is_some_and(|word| word & frame::CHECKSUM_GOOD != 0),
@@ -91,7 +93,9 @@ impl Port for Frames {
 
     #[inline]
     fn receive(&mut self, room: &mut [u8]) -> Option<Arrived<Page>> {
-        receive_with(&self.port, room, Some(Duration::ZERO)).ok().map(|mut message| arrived(&mut message))
+        answer_and_receive(None, &self.port, &mut self.message, room, 0)
+            .ok()
+            .map(|mut message| arrived(&mut message))
     }
 
     #[inline]
@@ -130,7 +134,7 @@ fn start() -> Result<(GuestServer, PortSet, NetInfo), Error> {
         (ReceiveRight::allocate()?, ReceiveRight::allocate()?, PortSet::allocate()?);
     ports.add(&frames)?;
     ports.add(&requests)?;
-    let mut frames = Frames { device, port: frames, address: None };
+    let mut frames = Frames { device, port: frames, message: Message::new(0, 0), address: None };
     frames.set_filter(None)?;
     let link = MessageLink::new(link_info(&net), frames, info::out_of_line_bytes());
     let mut server = Server::new(link, Guest { port: requests }, seed(), now())?;
@@ -142,6 +146,8 @@ fn start() -> Result<(GuestServer, PortSet, NetInfo), Error> {
 fn serve(server: &mut GuestServer, ports: &PortSet, net: &NetInfo) -> Result<(), String> {
     let out_of_line = info::out_of_line_bytes();
     let mut out = vec![0; DATA_MAX].into_boxed_slice();
+    // The last that came, and the answer to it.
+    let (mut incoming, mut reply) = (Message::new(0, 0), Message::new(0, 0));
     let mut registered = false;
     let mut answer: Option<Answer<'_>> = None;
     pass(server, net, &mut registered)?;
@@ -149,7 +155,7 @@ fn serve(server: &mut GuestServer, ports: &PortSet, net: &NetInfo) -> Result<(),
         let limit = wait_limit(server);
         let mut room = server.stack.link.take_room();
         // The last answer is moved here, and with it the borrow of `out` ends.
-        let received = answer_and_receive(answer, ports, &mut room, limit);
+        let received = answer_and_receive(answer, ports, &mut incoming, &mut room, limit);
         answer = None;
         match received {
             Ok(mut message) if message.id == NET_FRAME => {
@@ -158,18 +164,18 @@ fn serve(server: &mut GuestServer, ports: &PortSet, net: &NetInfo) -> Result<(),
                 pass(server, net, &mut registered)?;
             }
             Ok(message) => {
-                let (reply, served) = answer_message(server, message, &mut out, out_of_line);
-                answer = reply;
+                let transferred = transfer(server, message, &mut out, &mut reply, out_of_line);
                 server.stack.link.give_room(room);
-                if !served {
-                    pass(server, net, &mut registered)?;
+                match transferred {
+                    Some(transferred) => answer = transferred,
+                    None => pass(server, net, &mut registered)?,
                 }
             }
             Err(error) => {
                 server.stack.link.give_room(room);
                 if !matches!(error, Error::TimedOut | Error::WouldBlock) {
                     // No place for the rights of the message, say. Others are asked to give theirs back meanwhile.
-                    let _ = thread::suspend_ns(RETRY_NS);
+                    let _ = thread::suspend_ns(SOON_NS);
                 }
                 pass(server, net, &mut registered)?;
             }
@@ -183,7 +189,7 @@ fn wait_limit(server: &mut GuestServer) -> u64 {
         return 0;
     }
     let limit = limit_ns(server.next_deadline());
-    if server.stack.link.has_kept() { limit.min(RETRY_NS) } else { limit }
+    if server.gathers() || server.stack.link.has_kept() { limit.min(SOON_NS) } else { limit }
 }
 
 /// One pass, and what follows from a new address.
@@ -205,14 +211,16 @@ fn pass(server: &mut GuestServer, net: &NetInfo, registered: &mut bool) -> Resul
     Ok(())
 }
 
-/// Does what a message asks: the answer to go with the next receive, if it has not gone at once, and whether all was served that there is to
-/// serve.
-fn answer_message<'o>(
+/// Does what a message asks. The answer to a read or a write, which is to go with the next receive; `None` for all else, which has been
+/// answered, and after which sockets are to be served.
+#[inline]
+fn transfer<'o>(
     server: &mut GuestServer,
-    mut message: Incoming<'_>,
-    out: &'o mut Box<[u8]>,
+    mut message: Received<'_>,
+    out: &'o mut [u8],
+    reply: &'o mut Message,
     out_of_line: usize,
-) -> (Option<Answer<'o>>, bool) {
+) -> Option<Option<Answer<'o>>> {
     let mut pages = None;
     let transferred = server.transfer(
         &message,
@@ -227,17 +235,24 @@ fn answer_message<'o>(
             &mut out[..length]
         },
         now,
+        reply,
     );
-    if let Some(reply) = transferred {
-        let length = reply.data_length as usize;
-        let payload = match pages {
-            Some(Page(mapping)) if length != 0 => Payload::Pages(mapping, length),
-            Some(_) => Payload::Inline(&[]),
-            None => Payload::Inline(&out[..length]),
-        };
-        let answer = message.take_reply().map(|to| Answer { to, message: reply, payload });
-        return (answer, true);
+    if !transferred {
+        answer_message(server, message);
+        return None;
     }
+    let length = reply.data_length as usize;
+    let payload = match pages {
+        Some(Page(mapping)) if length != 0 => Payload::Pages(mapping, length),
+        Some(_) => Payload::Inline(&[]),
+        None => Payload::Inline(&out[..length]),
+    };
+    Some(message.take_reply().map(|to| Answer { to, message: reply, payload }))
+}
+
+/// Does what a message asks that is no read or write, and answers it.
+#[cold]
+fn answer_message(server: &mut GuestServer, mut message: Received<'_>) {
     // The server keeps the carried right or gives it up.
     if let Some(carried) = message.take_carried() {
         let _ = carried.into_name();
@@ -245,5 +260,4 @@ fn answer_message<'o>(
     if let Some(reply) = server.request(&message) {
         send(&reply, message.take_reply());
     }
-    (None, false)
 }

@@ -12,7 +12,7 @@ use smoltcp::time::Instant;
 
 use super::{
     Server,
-    requests::{Reply, endpoint_at},
+    requests::{endpoint_at, put_endpoint},
 };
 use crate::{
     link::Link,
@@ -25,34 +25,40 @@ use crate::{
 
 impl<L: Link, S: System> Server<L, S> {
     /// Does what a message asks that is a [`Request::Write`] with this `data`, or a [`Request::Read`] whose reply's data goes to the front of
-    /// what `room` gives for so many bytes, which may be less. The reply's [`Message::data_length`] is how many; `None` for a message
-    /// that is neither, or no request of this path.
+    /// what `room` gives for so many bytes, which may be less. The reply goes to `reply`, its [`Message::data_length`] says how many;
+    /// false for a message that is neither, or where there are no such requests.
     ///
     /// The socket is served at once where that does something. `now` is asked for only then.
+    #[inline]
     pub fn transfer<'r>(
         &mut self,
         message: &Message,
         data: &[u8],
         room: impl FnOnce(usize) -> &'r mut [u8],
         now: impl FnOnce() -> Instant,
-    ) -> Option<Message> {
+        reply: &mut Message,
+    ) -> bool {
         const WRITE: u32 = Request::Write.raw();
         const READ: u32 = Request::Read.raw();
-        if !self.keeps_ends {
-            return None;
+        if !self.keeps_ends || (message.id != WRITE && message.id != READ) {
+            return false;
         }
-        let outcome = match message.id {
-            WRITE => self.write_request(message, data, now),
-            READ => self.read_request(message, room, now),
-            _ => return None,
+        // In the memory of the last: what is behind the length is nobody's business.
+        (reply.id, reply.length, reply.data_length) = (REPLY, 0, 0);
+        let outcome = if message.id == WRITE {
+            self.write_request(message, data, now, reply)
+        } else {
+            self.read_request(message, room, now, reply)
         };
-        let (mut reply, status) = match outcome {
-            Ok(reply) => (reply.message, 0),
-            Err(error) => (Message::new(0, REPLY), error.raw()),
-        };
-        let set = reply.set_word(0, status);
-        debug_assert!(set, "there is room for one word");
-        Some(reply)
+        put(reply, 0, outcome.map_or_else(Error::raw, |()| 0));
+        true
+    }
+
+    /// Whether something that was written waits for company: there has to be a pass soon.
+    #[inline]
+    #[must_use]
+    pub const fn gathers(&self) -> bool {
+        self.gathers
     }
 
     fn write_request(
@@ -60,7 +66,8 @@ impl<L: Link, S: System> Server<L, S> {
         message: &Message,
         data: &[u8],
         now: impl FnOnce() -> Instant,
-    ) -> Result<Reply, Error> {
+        reply: &mut Message,
+    ) -> Result<(), Error> {
         let number = message.word(0).ok_or(Error::BadArgument)?;
         let taken = match endpoint_at(message, 1) {
             None => self.write_stream(message.sender, number, data.len(), from_slice(data))?,
@@ -70,8 +77,9 @@ impl<L: Link, S: System> Server<L, S> {
             }
         };
         self.count_copy(taken);
-        let _ = self.serve_written(number, now); // what waits is served by the loop's next pass
-        Ok(Reply::new().word(taken as u32))
+        self.gathers |= !self.serve_written(number, now);
+        put(reply, 1, taken as u32);
+        Ok(())
     }
 
     fn read_request<'r>(
@@ -79,7 +87,8 @@ impl<L: Link, S: System> Server<L, S> {
         message: &Message,
         room: impl FnOnce(usize) -> &'r mut [u8],
         now: impl FnOnce() -> Instant,
-    ) -> Result<Reply, Error> {
+        reply: &mut Message,
+    ) -> Result<(), Error> {
         let (Some(number), Some(wanted)) = (message.word(0), message.word(1)) else {
             return Err(Error::BadArgument);
         };
@@ -87,19 +96,22 @@ impl<L: Link, S: System> Server<L, S> {
         let length = held.min(wanted) as usize;
         let into: &mut [u8] = if length == 0 { &mut [] } else { room(length) };
         let into_length = into.len().min(length);
-        if stream {
+        let read = if stream {
             let read = self.read_stream(message.sender, number, into_length, to_slice(into))?;
-            self.count_copy(read);
             self.serve_read(number, read, now);
-            return Ok(Reply::new().word(read as u32).data(read));
-        }
-        Ok(match self.read_record(message.sender, number, into_length, to_slice(into))? {
-            None => Reply::new().word(0),
-            Some((record, read)) => {
-                self.count_copy(read);
-                Reply::new().word(read as u32).word(record.length).endpoint(&record.peer).data(read)
+            read
+        } else {
+            let record = self.read_record(message.sender, number, into_length, to_slice(into))?;
+            if let Some((record, _)) = &record {
+                put(reply, 2, record.length);
+                put_endpoint(reply, 3, &record.peer);
             }
-        })
+            record.map_or(0, |(_, read)| read)
+        };
+        self.count_copy(read);
+        put(reply, 1, read as u32);
+        reply.data_length = read as u32;
+        Ok(())
     }
 
     /// The bytes of a stream, or of the next datagram, that the task's socket holds for it; and whether it is a stream.
@@ -123,4 +135,11 @@ impl<L: Link, S: System> Server<L, S> {
         self.counters.add(ServerCounter::Copies, u64::from(bytes != 0));
         self.counters.add(ServerCounter::CopiedBytes, bytes as u64);
     }
+}
+
+/// Sets a word of a reply, which is far shorter than a message.
+#[inline]
+pub(super) fn put(reply: &mut Message, index: usize, value: u32) {
+    let set = reply.set_word(index, value);
+    debug_assert!(set, "there is room for a few words");
 }

@@ -9,7 +9,7 @@ use abi::{
 use alloc::boxed::Box;
 use smoltcp::wire::IpCidr;
 
-use super::Server;
+use super::{Server, calls::put};
 use crate::{
     addresses::{connection_key, from_abi, peer_from_abi, to_abi},
     demux::{NO_SLOT, Slot},
@@ -21,35 +21,27 @@ use crate::{
 };
 
 /// A reply while it is put together: body words from 1 on, and the rights.
-pub(super) struct Reply {
-    pub(super) message: Message,
+struct Reply {
+    message: Message,
     words: usize,
 }
 
 impl Reply {
-    pub(super) const fn new() -> Self {
+    fn new() -> Self {
         Self { message: Message::new(0, REPLY), words: 1 }
     }
 
-    pub(super) fn word(mut self, value: u32) -> Self {
+    fn word(mut self, value: u32) -> Self {
         let set = self.message.set_word(self.words, value);
         debug_assert!(set, "replies are far shorter than a message");
         self.words += 1;
         self
     }
 
-    /// So many bytes of data go along.
-    pub(super) const fn data(mut self, bytes: usize) -> Self {
-        self.message.data_length = bytes as u32;
+    fn endpoint(mut self, endpoint: &Endpoint) -> Self {
+        put_endpoint(&mut self.message, self.words, endpoint);
+        self.words += 6;
         self
-    }
-
-    pub(super) fn endpoint(mut self, endpoint: &Endpoint) -> Self {
-        self = self.word(endpoint.family);
-        for four in endpoint.address.chunks_exact(4) {
-            self = self.word(u32::from_le_bytes([four[0], four[1], four[2], four[3]]));
-        }
-        self.word(endpoint.port)
     }
 
     const fn carry(mut self, name: u32) -> Self {
@@ -70,6 +62,15 @@ impl Reply {
         }
         reply
     }
+}
+
+/// Sets the six words of an endpoint in a reply.
+pub(super) fn put_endpoint(reply: &mut Message, first: usize, endpoint: &Endpoint) {
+    put(reply, first, endpoint.family);
+    for (i, four) in endpoint.address.chunks_exact(4).enumerate() {
+        put(reply, first + 1 + i, u32::from_le_bytes([four[0], four[1], four[2], four[3]]));
+    }
+    put(reply, first + 5, endpoint.port);
 }
 
 pub(super) fn endpoint_at(message: &Message, first: usize) -> Option<Endpoint> {

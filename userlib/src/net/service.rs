@@ -30,7 +30,7 @@ use crate::{
     message::{Incoming, Outgoing, ask},
     name,
     port::SendRight,
-    rpc::{self, Payload},
+    rpc::{self, Payload, Received},
     sync::Lock,
     thread::ThreadRef,
 };
@@ -146,34 +146,44 @@ impl Service {
     /// # Errors
     /// What the server says, or [`Error::Dead`] if it has died.
     pub fn ask(&self, request: Outgoing<'_>) -> Result<Incoming<'static>, Error> {
-        checked(match &self.server {
+        let reply = match &self.server {
             Server::Task { port, .. } => ask(port, request, None)?,
             Server::Kernel => trap::ask(&request)?,
-        })
+        };
+        check(&reply)?;
+        Ok(reply)
     }
 
     /// Sends a request with data and checks the reply's status.
     ///
     /// # Errors
     /// What the server says, or [`Error::Dead`] if it has died; [`Error::BadCall`] where there is none to send to.
+    #[inline]
     pub(super) fn call<'r>(
         &self,
-        request: Message,
+        request: &mut Message,
         payload: Payload<'_>,
+        reply: &'r mut Message,
         room: &'r mut [u8],
-    ) -> Result<Incoming<'r>, Error> {
+    ) -> Result<Received<'r>, Error> {
         let Server::Task { port, .. } = &self.server else { return Err(Error::BadCall) };
-        checked(rpc::call(port, request, payload, room)?)
+        let reply = rpc::call(port, request, payload, reply, room)?;
+        check(&reply)?;
+        Ok(reply)
     }
 }
 
-/// A reply, if it is one and says that all went well.
-fn checked(reply: Incoming<'_>) -> Result<Incoming<'_>, Error> {
+/// A reply has to be one, and to say that all went well.
+#[inline]
+fn check(reply: &Message) -> Result<(), Error> {
     if reply.id != REPLY {
         return Err(Error::PeerMisbehaviour);
     }
-    reply.status()?;
-    Ok(reply)
+    match reply.word(0) {
+        Some(0) => Ok(()),
+        Some(raw) => Err(Error::from_raw(raw).unwrap_or(Error::PeerMisbehaviour)),
+        None => Err(Error::PeerMisbehaviour),
+    }
 }
 
 /// The path, and from how many bytes on data goes out of line.

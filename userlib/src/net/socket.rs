@@ -144,9 +144,11 @@ impl Socket {
                 Ok(written)
             }
             Transport::Calls(_) if self.page.tx_room() == 0 => Ok(0),
-            Transport::Calls(calls) => match calls.write(bytes, None)? {
-                0 => Err(Error::PeerMisbehaviour), // nobody else fills the ring
-                written => Ok(written),
+            Transport::Calls(calls) => match calls.write(bytes, None) {
+                Ok(0) => Err(Error::PeerMisbehaviour), // nobody else fills the ring
+                // It has ended since the page was looked at, which says why.
+                Err(Error::NotConnected) if self.page.state() == State::Finished => Ok(0),
+                outcome => outcome,
             },
         }
     }

@@ -5,6 +5,8 @@
 //! the kernel, and is asked by a message or a system call ([`Calls`]). What is in the socket's page, waiting included, is the same on
 //! all of them.
 
+use alloc::boxed::Box;
+
 use abi::{
     Error,
     message::{DATA_MAX, Message},
@@ -80,24 +82,28 @@ impl Rings {
 pub(super) struct Calls {
     socket: u32,
     service: &'static Service,
+    /// Room for a request and its reply, on the path by message.
+    messages: Option<Box<[Message; 2]>>,
 }
 
 impl Calls {
-    pub(super) const fn new(socket: u32, service: &'static Service) -> Self {
-        Self { socket, service }
+    pub(super) fn new(socket: u32, service: &'static Service) -> Self {
+        let messages = || Box::new([Message::new(0, 0), Message::new(0, 0)]);
+        Self { socket, service, messages: (service.path() == Path::Ipc).then(messages) }
     }
 
     /// Puts bytes into a stream, as many as there is room for, or with a peer one datagram, all or nothing; the bytes taken.
-    pub(super) fn write(&self, bytes: &[u8], peer: Option<&Endpoint>) -> Result<usize, Error> {
-        if self.service.path() == Path::Monolithic {
+    pub(super) fn write(&mut self, bytes: &[u8], peer: Option<&Endpoint>) -> Result<usize, Error> {
+        let Some(messages) = &mut self.messages else {
             let record = peer.map(|&peer| Record { length: bytes.len() as u32, peer, ..Record::default() });
             return trap::socket_write(self.socket, bytes, record.as_ref());
-        }
+        };
+        let [request, reply] = &mut **messages;
         let bytes = &bytes[..bytes.len().min(DATA_MAX)];
-        let mut message = self.request(Request::Write);
+        begin(request, Request::Write, self.socket);
         if let Some(peer) = peer {
             for (i, word) in to_words(peer).into_iter().enumerate() {
-                let _ = message.set_word(1 + i, word); // there is room
+                let _ = request.set_word(1 + i, word); // there is room
             }
         }
         let payload = if bytes.len() < self.service.out_of_line() {
@@ -105,21 +111,21 @@ impl Calls {
         } else {
             Payload::Pages(Mapping::with_bytes(bytes)?, bytes.len())
         };
-        let reply = self.service.call(message, payload, &mut [])?;
+        let reply = self.service.call(request, payload, reply, &mut [])?;
         count(&reply, bytes.len())
     }
 
     /// Takes bytes of a stream; how many, 0 if there is nothing now.
-    pub(super) fn read(&self, buffer: &mut [u8]) -> Result<usize, Error> {
-        if self.service.path() == Path::Monolithic {
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
+        if self.messages.is_none() {
             return trap::socket_read(self.socket, buffer, None);
         }
         self.ask_for(buffer, |_| ()).map(|((), read)| read)
     }
 
     /// Takes a datagram, of which what does not fit is lost; its head, and the bytes in the buffer. `None` if there is nothing now.
-    pub(super) fn read_record(&self, buffer: &mut [u8]) -> Result<Option<(Record, usize)>, Error> {
-        let (record, read) = if self.service.path() == Path::Monolithic {
+    pub(super) fn read_record(&mut self, buffer: &mut [u8]) -> Result<Option<(Record, usize)>, Error> {
+        let (record, read) = if self.messages.is_none() {
             let mut record = Record::default();
             let read = trap::socket_read(self.socket, buffer, Some(&mut record))?;
             (record, read)
@@ -134,35 +140,45 @@ impl Calls {
         Ok((record.peer.family != 0).then_some((record, read)))
     }
 
-    fn ask_for<T>(&self, buffer: &mut [u8], look: impl FnOnce(&Message) -> T) -> Result<(T, usize), Error> {
+    /// Asks for as many bytes as there is room for; what `look` sees in the reply, and how many bytes came.
+    #[inline]
+    fn ask_for<T>(
+        &mut self,
+        buffer: &mut [u8],
+        look: impl FnOnce(&Message) -> T,
+    ) -> Result<(T, usize), Error> {
+        let [request, reply] = &mut **self.messages.as_mut().ok_or(Error::BadCall)?;
         let wanted = buffer.len().min(DATA_MAX);
-        let mut message = self.request(Request::Read);
-        let _ = message.set_word(1, wanted as u32); // there is room
-        let mut reply = self.service.call(message, Payload::Inline(&[]), &mut buffer[..wanted])?;
-        let read = count(&reply, wanted)?;
-        if read != reply.data_length as usize {
+        begin(request, Request::Read, self.socket);
+        let _ = request.set_word(1, wanted as u32); // there is room
+        let mut reply = self.service.call(request, Payload::Inline(&[]), reply, &mut buffer[..wanted])?;
+        let (read, bytes) = (count(&reply, wanted)?, reply.data_length as usize);
+        if read != bytes {
             return Err(Error::PeerMisbehaviour);
         }
-        let seen = look(&reply);
-        if let Some(pages) = reply.take_pages() {
+        let (seen, pages) = (look(&reply), reply.take_pages());
+        drop(reply);
+        if let Some(pages) = pages {
             pages.copy_out(&mut buffer[..read]);
         }
         Ok((seen, read))
     }
 
-    fn request(&self, request: Request) -> Message {
-        let mut message = Message::new(0, request.raw());
-        let _ = message.set_word(0, self.socket); // there is room
-        message
-    }
-
     /// Something new is in the page: a write of nothing makes who has the rings look.
-    pub(super) fn nudge(&self) -> Result<(), Error> {
+    pub(super) fn nudge(&mut self) -> Result<(), Error> {
         self.write(&[], None).map(drop)
     }
 }
 
+/// Begins a request in the memory of the last.
+#[inline]
+fn begin(message: &mut Message, request: Request, socket: u32) {
+    (message.id, message.length) = (request.raw(), 0);
+    let _ = message.set_word(0, socket); // there is room
+}
+
 /// The count in a reply, which is believed up to `most`.
+#[inline]
 fn count(reply: &Message, most: usize) -> Result<usize, Error> {
     let count = reply.word(1).map(|word| word as usize);
     count.filter(|&count| count <= most).ok_or(Error::PeerMisbehaviour)

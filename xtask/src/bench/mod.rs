@@ -15,7 +15,7 @@ use self::plan::{Boot, Plan, Purpose, System};
 use self::progress::Progress;
 use self::stats::{Samples, Spread, values};
 use self::targets::Figure;
-use crate::cells::{Cell, Measurement, Ports, Setting};
+use crate::cells::{Cell, Measurement, Ports, Setting, Test};
 use crate::cli::{BenchArgs, MachineArgs, Path, Queue};
 use crate::error::{Error, Result, failed};
 use crate::linux::{Linux, Offload};
@@ -24,6 +24,7 @@ use crate::network::Net;
 use crate::peers::Peer;
 use crate::profile::{self, Places};
 use crate::session::Session;
+use crate::setup::{self, Tool};
 use crate::traffic::{PATIENCE, datagrams};
 use crate::vm::Vm;
 use crate::{report, run};
@@ -37,7 +38,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     args.pages.check_writable()?;
     // Before the namespace, in which nothing can be fetched.
     let linux = if args.figures.peer == Peer::Linux { Some(Linux::prepare()?) } else { None };
-    let session = Session::for_machine(&args.machine, run::tools(&args.figures))?;
+    let session = Session::for_machine(&args.machine, &tools(args))?;
     let mut plan = plan_of(args, linux.is_some());
     for cell in plan.fit(session.link.net) {
         eprintln!("note: {cell} needs the tap, and is left out");
@@ -51,6 +52,14 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     bench.announce();
     let took = bench.run()?;
     bench.report(took)
+}
+
+/// The programs of the host that the cells need.
+fn tools(args: &BenchArgs) -> Vec<Tool> {
+    let mut tools = run::tools(&args.figures).to_vec();
+    tools.extend(args.tests.contains(&Test::Ftp).then_some(setup::VSFTPD));
+    tools.extend(args.tests.contains(&Test::Dots).then_some(setup::XVFB));
+    tools
 }
 
 fn plan_of(args: &BenchArgs, linux: bool) -> Plan {
@@ -312,7 +321,7 @@ mod tests {
     fn without_options_everything_of_oriels_is_compared() {
         let plan = plan("");
         assert_eq!(plan.systems.len(), 3);
-        assert_eq!((plan.nics.len(), plan.cells.len(), plan.reps, plan.seconds), (2, 15, 3, 2));
+        assert_eq!((plan.nics.len(), plan.cells.len(), plan.reps, plan.seconds), (2, 18, 3, 2));
     }
 
     #[test]

@@ -93,8 +93,8 @@ impl Samples {
     pub fn middle(&self) -> Option<Measurement> {
         let mut result = median(&self.timed, Measurement::rate)?.1.clone();
         if let Some((_, counted)) = self.middle_counted() {
-            // Scaled to the timed one's count, since that is what the report divides by.
-            let scale = result.count as f64 / counted.count.max(1) as f64;
+            // Scaled to the timed one's units, since these are what the report divides by.
+            let scale = result.units() / counted.units();
             result.instructions = counted.instructions.map(|i| Instructions {
                 kernel: (i.kernel as f64 * scale) as u64,
                 user: (i.user as f64 * scale) as u64,
@@ -192,6 +192,17 @@ mod tests {
         assert_eq!(middle.instructions, Some(Instructions { kernel: 800, user: 800 }));
         assert_eq!(samples.cost_per_packet(), Some([4.0, 4.0]));
         assert_eq!(Samples { timed: vec![], ..samples }.middle().map(|m| m.count), None);
+    }
+
+    #[test]
+    fn what_the_host_loses_costs_the_guest_nothing() {
+        let mut samples = samples(&[100], &[100]);
+        for (_, m) in samples.timed.iter_mut().chain(&mut samples.counted) {
+            (m.cell, m.count, m.lost) = (Cell::UdpTx(1024), 10 * 1024, Some(0.5));
+        }
+        assert_eq!(samples.costs(), [(0, 10.0)], "200 instructions for the 20 KiB that were sent");
+        samples.timed[0].1.lost = Some(0.0);
+        assert_eq!(samples.middle().unwrap().instructions_per_unit(), Some([5.0, 5.0]));
     }
 
     #[test]

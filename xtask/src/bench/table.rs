@@ -2,7 +2,7 @@
 
 use crate::bench::plan::{Plan, System};
 use crate::bench::stats::{Samples, Spread, ratio, values};
-use crate::cells::{Cell, Unit};
+use crate::cells::Cell;
 use crate::cli::{Path, Queue};
 use crate::machine::{Nic, name_of};
 use crate::report::{self, significant};
@@ -32,9 +32,9 @@ pub fn reference(all: &[Samples], nic: Nic, cell: Cell) -> Option<&Samples> {
 }
 
 fn print_heading(counts: bool) {
-    let insns = if counts { "insns per KiB or transaction" } else { "" };
+    let insns = if counts { "insns per KiB, request, dot" } else { "" };
     println!(
-        "{:<12}{:<14}{:>26} {:>6}  {:>26} {:>6} {:>11}  {:>6} {:>6} {:>6} {:>6} {:>6} {:>6}",
+        "{:<12}{:<14}{:>26} {:>6}  {:>26} {:>6} {:>13}  {:>6} {:>6} {:>6} {:>6} {:>6} {:>6}",
         "",
         "",
         "MB/s or 1/s",
@@ -50,7 +50,7 @@ fn print_heading(counts: bool) {
         "wake-"
     );
     println!(
-        "{:<12}{:<14}{:>26} {:>6}  {:>26} {:>6} {:>11}  {:>6} {:>6} {:>6} {:>6} {:>6} {:>6}  data",
+        "{:<12}{:<14}{:>26} {:>6}  {:>26} {:>6} {:>13}  {:>6} {:>6} {:>6} {:>6} {:>6} {:>6}  data",
         "cell",
         "path",
         "median (range)",
@@ -86,11 +86,11 @@ fn row(samples: &Samples, reference: Option<&Samples>) -> String {
         if is_there { format!("{value:.3}") } else { "-".into() }
     };
     format!(
-        "{:<14}{:>26} {:>6}  {:>26} {:>6} {per_packet:>11}  {:>6} {:>6} {:>6} {:>6} {:>6} {:>6}  {}",
+        "{:<14}{:>26} {:>6}  {:>26} {:>6} {per_packet:>13}  {:>6} {:>6} {:>6} {:>6} {:>6} {:>6}  {}",
         samples.system.label(),
         spread(Spread::of(&values(&rates)), significant),
         times(&rates, Samples::rates),
-        spread(Spread::of(&values(&costs)), |cost| format!("{cost:.0}")),
+        spread(Spread::of(&values(&costs)), significant),
         times(&costs, Samples::costs),
         if p.copies < 100.0 { counted("_copies", p.copies) } else { format!("{:.1}", p.copies) },
         if p.copied_bytes > 0.0 { format!("{:.0}", p.copied_bytes) } else { "-".into() },
@@ -120,11 +120,11 @@ fn data(samples: &Samples, lost: Option<f64>) -> String {
 
 fn print_legend(plan: &Plan) {
     println!(
-        "\nMB/s: a million bytes a second that arrived; 1/s: {} a second. \"times mono\": the median, over the repetitions, of the ratio to\n\
+        "\nMB/s: a million bytes a second that arrived; 1/s: requests with their replies,\n\
+         or dots, a second. \"times mono\": the median, over the repetitions, of the ratio to\n\
          `monolithic` in the same repetition; above 1 is better for rates, worse for instructions. insns: guest instructions, kernel and\n\
          user, without idle time. What stands behind them is per frame, in or out, of the repetition with the median rate. udp-rx is offered\n\
-         {} datagrams a second ({} where they are fragmented); what is lost counts in no rate.",
-        Unit::Transaction.name().to_owned() + "s",
+         {} datagrams a second ({} where they are fragmented); what is lost counts in no rate; costs of udp-tx are per KiB sent.",
         offered(1),
         offered(65_507)
     );

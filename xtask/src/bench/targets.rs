@@ -7,6 +7,7 @@ use std::fmt;
 
 use crate::cells::Cell;
 use crate::machine::{Nic, name_of};
+use crate::report::significant;
 
 /// One median.
 #[derive(Debug, Clone)]
@@ -107,8 +108,8 @@ impl Target {
                 } else {
                     ours.cost <= theirs.cost * self.at_most
                 };
-                let (a, b) = (ours.cost, theirs.cost);
-                Some((format!("{} {a:.0} to {b:.0} = {:.2}", ours.cell, a / b), met))
+                let (a, b) = (significant(ours.cost), significant(theirs.cost));
+                Some((format!("{} {a} to {b} = {:.2}", ours.cell, ours.cost / theirs.cost), met))
             })
             .collect();
         (!cells.is_empty()).then(|| Verdict { target: format!("{}, {}", name_of(&nic), self.text), cells })

@@ -6,15 +6,24 @@ use std::thread;
 use std::time::Duration;
 
 use pattern::Digest;
+use temp_dir::TempDir;
 
 use super::{Cell, Measurement, Ports, Unit};
 use crate::error::{Context as _, Result, failed};
 use crate::network::{ECHO_PORT, Link};
+use crate::peers::ftp::FtpServer;
+use crate::peers::x11::XServer;
 use crate::peers::{self, Peer};
 use crate::results::Fields;
 use crate::traffic::datagrams::{self, PING_BYTES};
 use crate::traffic::{self, Moved, Until};
 use crate::vm::Vm;
+
+/// The files of the FTP cells have so many bytes for each second that a cell is to take.
+const FILE_BYTES: u64 = 16 << 20;
+/// Dots in a PolyPoint request, and their colour.
+const DOTS_IN_REQUEST: usize = 1000;
+const ORANGE: [u8; 3] = [0xff, 0xaa, 0];
 
 /// Where and how long a cell runs.
 pub struct Setting<'a> {
@@ -51,6 +60,9 @@ impl Setting<'_> {
             Cell::Rr1 => self.transact()?,
             Cell::PingOut => self.ping_out()?,
             Cell::PingIn => self.ping_in()?,
+            Cell::FtpGet => self.fetch()?,
+            Cell::FtpPut => self.store()?,
+            Cell::Dots => self.draw()?,
         };
         let problem = self.problem(cell, &said)?;
         let instructions = self.vm.instructions()?.last().copied();
@@ -203,6 +215,40 @@ impl Setting<'_> {
         Ok(Said { moved: moved?, fields, offered: None })
     }
 
+    fn fetch(&mut self) -> Result<Said> {
+        let folder = TempDir::with_prefix("oriel-").context("no temporary folder")?;
+        let server = FtpServer::start(self.link, folder.path())?;
+        let file = server.offer("down", FILE_BYTES * self.seconds)?;
+        let fields = self.run(&format!("ftp -M get {} {file}", server.arguments()), "ftp")?;
+        Ok(Said { moved: by_the_guest(&fields)?, fields, offered: None })
+    }
+
+    fn store(&mut self) -> Result<Said> {
+        let folder = TempDir::with_prefix("oriel-").context("no temporary folder")?;
+        let server = FtpServer::start(self.link, folder.path())?;
+        let (file, bytes) = (server.name("up"), FILE_BYTES * self.seconds);
+        let fields = self.run(&format!("ftp -M put {} {file} {bytes}", server.arguments()), "ftp")?;
+        let stored = server.take("up")?;
+        let seconds = by_the_guest(&fields)?.seconds;
+        let moved = Moved { count: stored.bytes, seconds, first_error: stored.first_error };
+        Ok(Said { moved, fields, offered: None })
+    }
+
+    fn draw(&mut self) -> Result<Said> {
+        let folder = TempDir::with_prefix("oriel-").context("no temporary folder")?;
+        let server = XServer::start(self.link, folder.path())?;
+        // As x11perf has it. The window stays, so that its dots can be counted.
+        let line = format!("xdots -M -k -r {DOTS_IN_REQUEST} -T {} {}", self.seconds, server.guest_display());
+        let fields = self.run(&line, "xdots")?;
+        let (count, pixels) = (fields.require_number("dots")?, fields.require_number("pixels")?);
+        let shown = server.screenshot()?.count(ORANGE) as u64;
+        if shown != pixels {
+            return failed(format!("{shown} dots are on the screen instead of {pixels}"));
+        }
+        let seconds = fields.require_number("ns")? as f64 / 1e9;
+        Ok(Said { moved: Moved { count, seconds, first_error: None }, fields, offered: None })
+    }
+
     /// Compares what the two ends say.
     fn problem(&self, cell: Cell, said: &Said) -> Result<Option<String>> {
         let Said { moved, fields, .. } = said;
@@ -229,16 +275,19 @@ impl Setting<'_> {
             }
             Cell::UdpRx(_) => Ok((!verified).then(|| "a datagram is wrong in the guest".into())),
             Cell::PingOut => Ok((!verified).then(|| "a reply is wrong or missing in the guest".into())),
-            Cell::Tx(_) | Cell::Rx(_) | Cell::Rr1 if bytes != moved.count => {
+            Cell::Dots => Ok(None),
+            Cell::Tx(_) | Cell::Rx(_) | Cell::Rr1 | Cell::FtpGet | Cell::FtpPut if bytes != moved.count => {
                 fail(format!("the guest counts {bytes} bytes, the host {}", moved.count))
             }
             Cell::Rr1 => Ok(None),
             Cell::Tx(_) | Cell::Rx(_) if !self.peer.is_builtin() => Ok(None),
-            Cell::Tx(_) | Cell::Rx(_) if fields.digest() != Some(Digest::of_pattern(moved.count)) => {
+            Cell::Tx(_) | Cell::Rx(_) | Cell::FtpGet | Cell::FtpPut
+                if fields.digest() != Some(Digest::of_pattern(moved.count)) =>
+            {
                 fail("the digests differ".into())
             }
-            Cell::Tx(_) => Ok(None),
-            Cell::Rx(_) => Ok((!verified).then(|| "the guest found a wrong byte".into())),
+            Cell::Tx(_) | Cell::FtpPut => Ok(None),
+            Cell::Rx(_) | Cell::FtpGet => Ok((!verified).then(|| "the guest found a wrong byte".into())),
         }
     }
 }

@@ -142,10 +142,10 @@ fn find(folder: &Path) -> Result<Parts> {
             } else if name == "busybox" {
                 parts.busybox = path;
             } else if let Some(module) = name.strip_suffix(".ko") {
-                parts.modules.push((module.to_owned(), path));
+                parts.modules.push((module.replace('-', "_"), path));
             } else if name.ends_with(".ko.xz") {
                 unxz(&path)?;
-                let module = name.trim_end_matches(".ko.xz").to_owned();
+                let module = name.trim_end_matches(".ko.xz").replace('-', "_");
                 parts.modules.push((module, path.with_extension("")));
             }
         }

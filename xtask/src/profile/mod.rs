@@ -88,7 +88,7 @@ pub fn of(places: &Places, measurement: &Measurement) -> Result<Option<Profile>>
 
 /// KiB that a measurement moved, or its transactions: what figures are divided by.
 pub fn units(measurement: &Measurement) -> f64 {
-    measurement.cell.unit().of(measurement.count)
+    measurement.units()
 }
 
 fn unit_name(cell: Cell) -> &'static str {

@@ -18,9 +18,11 @@ use crate::vm::Vm;
 pub const CASES: &[Row] = &[
     ("ftp-by-window", false, |bed| ftp_both_ways(bed, Path::Window)),
     ("ftp-by-message", false, |bed| ftp_both_ways(bed, Path::Ipc)),
+    ("ftp-in-the-kernel", false, |bed| ftp_both_ways(bed, Path::Monolithic)),
     ("ftp-refusals", false, ftp_refusals),
     ("dots-by-window", false, |bed| dots_on_the_screen(bed, Path::Window)),
     ("dots-by-message", false, |bed| dots_on_the_screen(bed, Path::Ipc)),
+    ("dots-in-the-kernel", false, |bed| dots_on_the_screen(bed, Path::Monolithic)),
     ("no-x-server", true, no_x_server),
 ];
 

@@ -11,15 +11,17 @@ use super::applications::boot;
 use super::transfers::Pinger;
 use super::{Bed, Row, SOON};
 use crate::capture::{self, Capture, Packet};
+use crate::console::PROMPT;
 use crate::error::{Context as _, Result, failed};
 use crate::results::Fields;
-use crate::traffic;
+use crate::traffic::{self, Until};
 use crate::vm::Vm;
 
 /// This group's tests.
 pub const CASES: &[Row] = &[
     ("tcpdump-shows-pings", true, shows_pings),
     ("tcpdump-writes-a-capture", true, writes_a_capture),
+    ("tcpdump-overrun-and-killed", true, overrun_and_killed),
     ("tcpdump-on-another-path", true, other_path),
 ];
 
@@ -78,7 +80,7 @@ fn writes_a_capture(bed: &Bed) -> Result<()> {
             thread::sleep(PAUSE);
         }
         drop(stream);
-        let output = vm.console.expect(crate::console::PROMPT, SOON)?;
+        let output = vm.console.expect(PROMPT, SOON)?;
         let sent = (PIECES * PIECE) as u64;
         if Fields::require(&output, "ttcp")?.digest() != Some(Digest::of_pattern(sent)) {
             return failed(format!("the transfer beside a capture: {output}"));
@@ -145,6 +147,39 @@ fn segment(frame: &[u8]) -> Option<Segment<'_>> {
     let sequence = u32::from(half(4)?) << 16 | u32::from(half(6)?);
     let (offset, flags) = (usize::from(*tcp.get(12)? >> 4) * 4, *tcp.get(13)?);
     Some(Segment { ports: [half(0)?, half(2)?], sequence, syn: flags & 2 != 0, payload: tcp.get(offset..)? })
+}
+
+/// One that cannot keep up, since it prints a line for each frame, and one that is killed with frames in its port: neither costs the
+/// server a frame, and all is accounted for.
+fn overrun_and_killed(bed: &Bed) -> Result<()> {
+    const BYTES: u64 = 4_000_000;
+    let mut vm = boot(bed, Path::Ipc)?;
+    let link = &bed.session.link;
+    vm.console.type_line("tcpdump &")?;
+    let number = vm.console.expect("] tcpdump\n", SOON)?;
+    let number = number.rsplit('[').next().unwrap_or_default().to_owned();
+    vm.console.expect("tcpdump: listening on net0", SOON)?;
+    vm.console.type_line(&format!("ttcp -r -s -p {PORT} -M"))?;
+    vm.console.expect(&format!("listening on {PORT}"), SOON)?;
+    let sent = traffic::send(&mut traffic::connect(link.guest(PORT))?, 8192, Until::Bytes(BYTES));
+    sent.context("sender")?;
+    let output = vm.console.expect(PROMPT, 4 * SOON)?;
+    let fields = Fields::require(&output, "ttcp")?;
+    if fields.number("bytes") != Some(BYTES) || fields.digest() != Some(Digest::of_pattern(BYTES)) {
+        return failed(format!("the transfer beside tcpdump: {fields:?}"));
+    }
+    vm.console.command(&format!("kill {number}"), SOON)?;
+    vm.console.command("wait", SOON)?;
+    if !vm.console.transcript().contains(&format!("[{number}] tcpdump: exit status")) {
+        return failed("tcpdump does not end");
+    }
+    Pinger::open(link.guest_address().into())?.ping(1, 1000)?;
+    // Nothing is shown any more.
+    let output = vm.console.command("sleep 1", SOON)?;
+    if output.contains("IP ") {
+        return failed(format!("a filter outlived its task: {output}"));
+    }
+    bed.finish(vm)
 }
 
 fn other_path(bed: &Bed) -> Result<()> {

@@ -168,7 +168,8 @@ impl Forger {
     }
 }
 
-fn checksum(header: &[u8]) -> u16 {
+/// The checksum of a header (RFC 1071).
+pub fn checksum(header: &[u8]) -> u16 {
     let words = header.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
     let mut sum: u32 = words.sum();
     while sum > 0xffff {

@@ -10,6 +10,7 @@ mod filters;
 mod hostile;
 mod input;
 mod lossy;
+mod message_path;
 mod monolithic;
 mod transfers;
 
@@ -57,6 +58,7 @@ fn cases() -> Vec<Case> {
         input::CASES,
         applications::CASES,
         filters::CASES,
+        message_path::CASES,
         monolithic::CASES,
     ]
     .into_iter()

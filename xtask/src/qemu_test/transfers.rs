@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use pattern::{Digest, Pattern};
 
 use super::{Bed, Row, SOON};
-use crate::cells::{Cell, Ports, Setting};
+use crate::cells::{Cell, Direction, Ports, Setting, Test};
 use crate::error::{Context as _, Error, Result, failed};
 use crate::machine::{Backend, Board, Machine, Nic};
 use crate::network::{ECHO_PORT, Link, Net};
@@ -29,6 +29,8 @@ pub const CASES: &[Row] = &[
     ("cells-virtio-q35", false, |bed| cells(bed, Nic::Virtio, Board::Q35, Peer::Builtin)),
     ("cells-e1000-ring", false, |bed| ring_cells(bed, Nic::E1000)),
     ("cells-virtio-ring", false, |bed| ring_cells(bed, Nic::Virtio)),
+    ("datagrams-e1000", true, |bed| datagrams(bed, Nic::E1000)),
+    ("datagrams-virtio", true, |bed| datagrams(bed, Nic::Virtio)),
     ("nuttcp-both-ways", true, |bed| cells(bed, Nic::E1000, Board::Pc, Peer::Nuttcp)),
     ("iperf-both-ways", true, |bed| cells(bed, Nic::E1000, Board::Pc, Peer::Iperf)),
     ("sixteen-connections", true, sixteen_connections),
@@ -40,7 +42,8 @@ pub const CASES: &[Row] = &[
     ("four-gigabytes", false, four_gigabytes),
 ];
 
-fn measure(vm: &mut Vm, link: &Link, ports: &mut Ports, peer: Peer, cell: Cell) -> Result<()> {
+/// Measures a cell for a second; what was moved must be right.
+pub fn measure(vm: &mut Vm, link: &Link, ports: &mut Ports, peer: Peer, cell: Cell) -> Result<()> {
     let measurement = Setting { vm, link, ports, peer, seconds: 1 }.measure(cell)?;
     match measurement.problem {
         Some(problem) => failed(format!("{cell}: {problem}")),
@@ -73,10 +76,21 @@ fn cells_of(bed: &Bed, machine: &Machine, peer: Peer) -> Result<()> {
     bed.finish(vm)
 }
 
+/// UDP and pings. The host's datagrams reach a virtio device with half a checksum, since its tap takes over the rest.
+fn datagrams(bed: &Bed, nic: Nic) -> Result<()> {
+    let mut vm = Vm::boot(&bed.machine(nic, Board::Pc)?)?;
+    traffic::datagrams::wait_for_reply(bed.session.link.guest_address(), SOON);
+    let mut ports = Ports::new();
+    for cell in Cell::of_tests(&[Test::Udp, Test::Ping], Direction::Both, &[10, 1472, 8192]) {
+        measure(&mut vm, &bed.session.link, &mut ports, Peer::Builtin, cell)?;
+    }
+    bed.finish(vm)
+}
+
 /// Eight each way at once, each with an amount of its own, so that no two digests are the same.
 pub fn sixteen_connections(bed: &Bed) -> Result<()> {
-    const EACH_WAY: u16 = 8;
     let mut vm = bed.boot()?;
+    const EACH_WAY: u16 = 8;
     let link = &bed.session.link;
     let amount = |n: u16| 400_000 + u64::from(n) * 12_345;
     for n in 0..EACH_WAY {
@@ -272,7 +286,7 @@ fn instructions(bed: &Bed) -> Result<()> {
             let percent = 100 * profile.split.of(part) / profile.split.total();
             let right = match part {
                 Category::Stack | Category::Copying => percent >= 5,
-                Category::Other => percent <= 3,
+                Category::Other | Category::Memory => percent <= 2,
                 _ => profile.split.of(part) > 0,
             };
             if !right {

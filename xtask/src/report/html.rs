@@ -89,7 +89,7 @@ fn about(out: &mut String, rows: &Rows) {
         out.push_str("</dl>\n");
     }
     out.push_str(
-        "<p class=\"soft\">Rates and instructions come from different boots, since counting slows the machine down. Rates are medians, and \
+        "<p class=\"soft\">A bench takes rates and instructions from different boots, since counting slows the machine down. Rates are medians, and \
          depend on the host and on what else it did; instruction counts hardly do. The emulator’s time isn’t that of a real machine: it \
          makes system calls and changes of the address space dear in other proportions. “Missing” means not measured, never zero.</p>\n",
     );

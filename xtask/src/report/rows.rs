@@ -17,6 +17,8 @@ pub enum Unit {
     Bytes,
     /// Requests with their answers: costs for each.
     Transactions,
+    /// Points drawn.
+    Dots,
 }
 
 impl Unit {
@@ -25,6 +27,7 @@ impl Unit {
         match self {
             Self::Bytes => "MB/s",
             Self::Transactions => "/s",
+            Self::Dots => "dots/s",
         }
     }
 
@@ -33,6 +36,7 @@ impl Unit {
         match self {
             Self::Bytes => "KiB",
             Self::Transactions => "transaction",
+            Self::Dots => "dot",
         }
     }
 }
@@ -85,14 +89,18 @@ pub struct Row {
     pub unit: Unit,
     /// By second.
     pub rate: Option<Spread>,
-    /// Instructions per unit.
+    /// Instructions per unit, of the repetition in the middle.
     pub instructions: Option<f64>,
+    /// Of all repetitions.
+    pub costs: Option<Spread>,
     /// The same by category.
     pub split: Option<Vec<(Category, f64)>>,
     /// [`EVENTS`] per unit.
     pub events: [Option<f64>; EVENTS.len()],
     /// Frames per unit.
     pub frames: Option<f64>,
+    /// The part of the datagrams that did not arrive.
+    pub lost: Option<f64>,
     /// Why its figures are worth nothing.
     pub problem: Option<String>,
 }
@@ -169,7 +177,7 @@ fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
 
 /// Letters first, then numbers by their value: tx10 before tx1024.
 fn order(cell: &str) -> (usize, String, u64) {
-    const GROUPS: [&str; 8] = ["tx", "rx", "rr", "udp-tx", "udp-rx", "ping", "ftp", "dots"];
+    const GROUPS: [&str; 8] = ["tx", "rx", "ftp", "dots", "rr", "udp-tx", "udp-rx", "ping"];
     let letters = cell.trim_end_matches(|c: char| c.is_ascii_digit());
     let group = GROUPS.iter().position(|group| letters.starts_with(group)).unwrap_or(GROUPS.len());
     (group, letters.to_owned(), cell[letters.len()..].parse().unwrap_or(0))
@@ -182,17 +190,20 @@ impl Row {
         let (Some(path), Some(nic), Some(cell)) = (text("path"), text("nic"), text("cell")) else {
             return failed(format!("a row has no path, nic and cell: {}", abridged(value)));
         };
-        let unit = match value["transactions_per_s"].is_number() {
-            true => Unit::Transactions,
-            false => Unit::Bytes,
+        let unit = match text("unit").as_deref() {
+            Some("transaction") => Unit::Transactions,
+            Some("dot") => Unit::Dots,
+            None if value["transactions_per_s"].is_number() => Unit::Transactions,
+            _ => Unit::Bytes,
         };
-        let rates: Option<Vec<f64>> =
-            value["rates"].as_array().map(|rates| rates.iter().filter_map(Value::as_f64).collect());
+        let numbers = |key: &str| -> Option<Vec<f64>> {
+            Some(value[key].as_array()?.iter().filter_map(Value::as_f64).collect())
+        };
         let only = number(if unit == Unit::Bytes { "mb_per_s" } else { "transactions_per_s" });
-        let rates = rates.filter(|rates| !rates.is_empty()).or_else(|| Some(vec![only?]));
+        let rates = numbers("rates").filter(|rates| !rates.is_empty()).or_else(|| Some(vec![only?]));
         let units = number("bytes").filter(|bytes| *bytes > 0.0).map(|bytes| match unit {
             Unit::Bytes => bytes / 1024.0,
-            Unit::Transactions => bytes,
+            Unit::Transactions | Unit::Dots => bytes,
         });
         let frames = number("frames").and_then(|frames| Some(frames / units?));
         let split = value["split"].as_object().map(|split| {
@@ -203,20 +214,32 @@ impl Row {
         });
         let mut split: Option<Vec<(Category, f64)>> = split.transpose()?;
         split.iter_mut().for_each(|split| split.sort_by_key(|(category, _)| *category));
-        let problem = text("problem");
+        let failure = || Some(value["failures"].as_array()?.first()?.as_str()?.to_owned());
+        let rate = Spread::of(&rates.unwrap_or_default());
+        // A repetition that failed is worth a word only if there is no other.
+        let problem = text("problem").or_else(|| if rate.is_none() { failure() } else { None });
         let wrong = value["verified"].as_bool() == Some(false) && problem.is_none();
         Ok(Self {
             path: path_name(path, text("queue")),
             nic,
             cell,
             unit,
-            rate: Spread::of(&rates.unwrap_or_default()),
-            instructions: number("insns_per_kib").or(number("insns_per_transaction")),
+            rate,
+            instructions: number("insns_per_kib")
+                .or(number("insns_per_transaction"))
+                .or(number("insns_per_dot")),
+            costs: Spread::of(&numbers("insns").unwrap_or_default()),
+            lost: number("lost"),
             split,
             events: EVENTS.map(|(key, _)| Some(number(key)? * frames?)),
             frames,
             problem: problem.or(wrong.then(|| "the data was not verified".to_owned())),
         })
+    }
+
+    /// The instructions, unless something is wrong with the data.
+    pub fn good_instructions(&self) -> Option<f64> {
+        self.instructions.filter(|_| self.problem.is_none())
     }
 
     /// The rate, unless something is wrong with it.
@@ -299,6 +322,28 @@ pub(super) mod tests {
         assert_eq!(row.rate, Some(Spread { median: 75.0, min: 70.0, max: 80.0, count: 3 }));
         assert_eq!((row.frames, row.events[0], row.events[1]), (Some(1.0), Some(2.0), Some(2048.0)));
         assert_eq!(row.split.as_ref().unwrap()[0], (Category::Driver, 440.0));
+    }
+
+    #[test]
+    fn a_row_of_failures_alone_says_why() {
+        let failed = json!({ "path": "linux", "nic": "e1000", "cell": "rr1", "verified": false, "failures": ["no <kernel>"] });
+        let rows = Rows::of(&[failed]).unwrap();
+        assert_eq!(rows.rows[0].problem.as_deref(), Some("no <kernel>"));
+        assert_eq!(rows.rows[0].rate, None);
+    }
+
+    #[test]
+    fn pings_are_transactions_and_datagrams_may_be_lost() {
+        let ping = json!({ "path": "window", "nic": "e1000", "cell": "ping-out", "unit": "transaction", "rates": [3.0, 1.0],
+            "insns_per_transaction": 5.0, "insns": [5.0, 7.0, 6.0] });
+        let udp = json!({ "path": "window", "nic": "e1000", "cell": "udp-rx10", "unit": "kib", "rates": [3.0], "lost": 0.25 });
+        let rows = Rows::of(&[ping, udp]).unwrap();
+        assert_eq!(rows.rows[0].unit, Unit::Transactions);
+        assert_eq!(
+            rows.rows[0].costs.map(|costs| (costs.min, costs.median, costs.max)),
+            Some((5.0, 6.0, 7.0))
+        );
+        assert_eq!((rows.rows[1].unit, rows.rows[1].lost), (Unit::Bytes, Some(0.25)));
     }
 
     #[test]

@@ -18,7 +18,9 @@ const LETTER: f64 = 6.2;
 
 /// The chart of some cells; empty if none of them was counted.
 pub fn chart(rows: &Rows, nic: &str, cells: &[&str], title: &str) -> String {
-    let counted = |cell: &&&str| dearest(rows, nic, cell).is_some();
+    let counted = |cell: &&&str| {
+        rows.rows.iter().any(|row| row.nic == nic && row.cell == **cell && row.instructions.is_some())
+    };
     let cells: Vec<&str> = cells.iter().filter(counted).copied().collect();
     if cells.is_empty() {
         return String::new();
@@ -33,7 +35,8 @@ pub fn chart(rows: &Rows, nic: &str, cells: &[&str], title: &str) -> String {
     );
     let mut y = 0.0;
     for cell in cells {
-        let Some((most, unit)) = dearest(rows, nic, cell) else { continue };
+        // If all its data was wrong, the cell has names and reasons, and no bar.
+        let (most, unit) = dearest(rows, nic, cell).unwrap_or((1.0, Unit::Bytes));
         let _ = writeln!(
             out,
             "<text class=\"heading\" x=\"0\" y=\"{}\">{}<tspan class=\"soft\" dx=\"8\">{}</tspan><tspan class=\"soft\" dx=\"14\">instructions per {}</tspan></text>",
@@ -62,18 +65,16 @@ pub fn chart(rows: &Rows, nic: &str, cells: &[&str], title: &str) -> String {
 /// The most instructions of a path, and their unit.
 fn dearest(rows: &Rows, nic: &str, cell: &str) -> Option<(f64, Unit)> {
     let of_cell = rows.rows.iter().filter(|row| row.nic == nic && row.cell == cell);
-    let counts = of_cell.filter_map(|row| Some((row.instructions?, row.unit)));
+    let counts = of_cell.filter_map(|row| Some((row.good_instructions()?, row.unit)));
     counts.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(most, _)| *most > 0.0)
 }
 
 fn draw_row(out: &mut String, middle: f64, row: Option<&Row>, most: f64) {
     let baseline = px(middle + 4.0);
-    let Some((row, total)) = row.and_then(|row| Some((row, row.instructions?))) else {
-        let _ = writeln!(
-            out,
-            "<text class=\"missing\" x=\"{}\" y=\"{baseline}\">not measured</text>",
-            px(LEFT + 6.0)
-        );
+    let Some((row, total)) = row.and_then(|row| Some((row, row.good_instructions()?))) else {
+        let why = if row.is_some_and(|row| row.problem.is_some()) { "wrong data" } else { "not measured" };
+        let _ =
+            writeln!(out, "<text class=\"missing\" x=\"{}\" y=\"{baseline}\">{why}</text>", px(LEFT + 6.0));
         return;
     };
     let width = |count: f64| (RIGHT - LEFT) * count / most;

@@ -35,6 +35,7 @@ pub fn category_class(category: Category) -> &'static str {
         Category::Scheduling => "c-scheduling",
         Category::Messages => "c-messages",
         Category::Copying => "c-copying",
+        Category::Memory => "c-memory",
         Category::Stack => "c-stack",
         Category::Socket => "c-socket",
         Category::Application => "c-application",

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use super::markup::{escape, number, px};
-use super::rows::{Rows, Unit};
+use super::rows::{Row, Rows, Unit};
 use super::style::path_colour;
 
 const WIDTH: f64 = 880.0;
@@ -22,14 +22,8 @@ const GREY: &str = "#767676";
 /// The drawing of one device: transmitting on the left, receiving on the right; each cell's dearest path fills the width.
 pub fn chart(rows: &Rows, nic: &str) -> String {
     let cells = rows.cells(nic);
-    let columns = ["tx", "rx"].map(|start| -> Vec<&str> {
-        cells
-            .iter()
-            .filter(|cell| cell.starts_with(start))
-            .copied()
-            .filter(|cell| most(rows, nic, cell).is_some())
-            .collect()
-    });
+    let columns = ["tx", "rx"]
+        .map(|start| -> Vec<&str> { cells.iter().filter(|cell| cell.starts_with(start)).copied().collect() });
     let paths = rows.paths(nic);
     let group = HEADING + paths.len() as f64 * STEP;
     let tallest = columns.iter().map(Vec::len).max().unwrap_or(0) as f64;
@@ -60,7 +54,7 @@ pub fn chart(rows: &Rows, nic: &str) -> String {
 fn most(rows: &Rows, nic: &str, cell: &str) -> Option<f64> {
     let of_cell =
         rows.rows.iter().filter(|row| row.nic == nic && row.cell == cell && row.unit == Unit::Bytes);
-    of_cell.filter_map(|row| row.instructions).max_by(f64::total_cmp).filter(|most| *most > 0.0)
+    of_cell.filter_map(Row::good_instructions).max_by(f64::total_cmp).filter(|most| *most > 0.0)
 }
 
 fn draw_cell(
@@ -87,8 +81,7 @@ fn draw_cell(
             px(left + LABEL - 7.0),
             escape(path)
         );
-        let count =
-            rows.find(nic, cell, path).filter(|row| row.problem.is_none()).and_then(|row| row.instructions);
+        let count = rows.find(nic, cell, path).and_then(Row::good_instructions);
         let x = left + LABEL;
         let (Some(count), Some(most)) = (count, most(rows, nic, cell)) else {
             let _ =
@@ -123,5 +116,6 @@ mod tests {
     fn what_is_missing_or_wrong_has_no_bar() {
         let chart = chart(&Rows::of(&example()).unwrap(), "e1000");
         assert_eq!((chart.matches("<rect").count(), chart.matches("not measured").count()), (5, 4));
+        assert_eq!(chart.matches("10 bytes").count(), 2);
     }
 }

@@ -3,44 +3,54 @@
 use std::fmt::Write as _;
 
 use super::markup::{escape, number, number_or_dash, ratio_or_dash};
-use super::rows::{EVENTS, Row, Rows, ratio};
+use super::rows::{EVENTS, Row, Rows, Spread, Unit, ratio};
 
 /// What ratios are to.
 const BASE: &str = "monolithic";
 
-/// Rates with their spreads, instructions, and both as ratios to the path in the kernel.
+/// Rates with their spreads, instructions, and both as ratios to the path in the kernel; losses if datagrams were sent.
 pub fn rates(rows: &Rows, nic: &str) -> String {
-    let heads = [
+    let mut heads = vec![
         "median rate",
         "least to most",
         "rate / monolithic",
         "instructions",
+        "least to most",
         "instr. / monolithic",
-        "frames",
     ];
+    let losses = rows.rows.iter().any(|row| row.nic == nic && row.lost.is_some());
+    heads.extend(losses.then_some("lost"));
+    let spread = |spread: Option<Spread>| {
+        let show =
+            |spread: Spread| format!("{} … {} ({}×)", number(spread.min), number(spread.max), spread.count);
+        spread.filter(|spread| spread.count > 1).map_or_else(|| "–".to_owned(), show)
+    };
     table(rows, nic, &heads, |row, cell| {
         let base = rows.find(nic, cell, BASE);
         let rate = row.good_rate();
         let base_rate = base.and_then(Row::good_rate).map(|rate| rate.median);
-        let per = row.unit.per();
-        vec![
+        let per = if row.unit == Unit::Bytes { "KiB" } else { "trans." };
+        let mut figures = vec![
             rate.map_or("–".into(), |rate| format!("{} {}", number(rate.median), row.unit.rate())),
-            rate.map_or("–".into(), |rate| {
-                format!("{} … {} ({}×)", number(rate.min), number(rate.max), rate.count)
-            }),
+            spread(rate),
             ratio_or_dash(ratio(rate.map(|rate| rate.median), base_rate)),
             row.instructions.map_or("–".into(), |count| format!("{}/{per}", number(count))),
-            ratio_or_dash(ratio(row.instructions, base.and_then(|base| base.instructions))),
-            row.frames.map_or("–".into(), |count| format!("{}/{per}", number(count))),
-        ]
+            spread(row.costs),
+            ratio_or_dash(ratio(row.instructions, base.and_then(Row::good_instructions))),
+        ];
+        if losses {
+            figures.push(row.lost.map_or("–".into(), |part| format!("{:.1} %", 100.0 * part)));
+        }
+        figures
     })
 }
 
 /// Copies, traps and the like, per KiB or per transaction.
 pub fn events(rows: &Rows, nic: &str) -> String {
-    let heads = EVENTS.map(|(_, words)| words);
-    let table =
-        table(rows, nic, &heads, |row, _| row.events.iter().map(|count| number_or_dash(*count)).collect());
+    let heads: Vec<&str> = ["frames"].into_iter().chain(EVENTS.map(|(_, words)| words)).collect();
+    let table = table(rows, nic, &heads, |row, _| {
+        [row.frames].iter().chain(&row.events).map(|count| number_or_dash(*count)).collect()
+    });
     format!("<p class=\"soft\">Per KiB; per transaction where requests are answered.</p>\n{table}")
 }
 
@@ -86,13 +96,11 @@ mod tests {
     fn ratios_are_to_the_kernels_path() {
         let rows = Rows::of(&example()).unwrap();
         let table = rates(&rows, "e1000");
-        let window = "<td class=\"name\">window</td><td>75.0 MB/s</td><td>70.0 … 80.0 (3×)</td><td>0.75</td><td>2200/KiB</td><td>1.10</td>";
+        let window = "<td class=\"name\">window</td><td>75.0 MB/s</td><td>70.0 … 80.0 (3×)</td><td>0.75</td><td>2200/KiB</td><td>–</td><td>1.10</td>";
         assert!(table.contains(window), "{table}");
         // rr1 has no monolithic row.
         assert!(
-            table.contains(
-                "<td>3000 /s</td><td>3000 … 3000 (1×)</td><td>–</td><td>9100/transaction</td><td>–</td>"
-            ),
+            table.contains("<td>3000 /s</td><td>–</td><td>–</td><td>9100/trans.</td><td>–</td><td>–</td>"),
             "{table}"
         );
         assert_eq!(table.matches("not measured").count(), 5);
@@ -102,6 +110,6 @@ mod tests {
     #[test]
     fn events_are_per_unit_or_a_dash() {
         let table = events(&Rows::of(&example()).unwrap(), "e1000");
-        assert!(table.contains("<td>2.00</td><td>2048</td><td>0.50</td><td>–</td>"), "{table}");
+        assert!(table.contains("<td>1.00</td><td>2.00</td><td>2048</td><td>0.50</td><td>–</td>"), "{table}");
     }
 }

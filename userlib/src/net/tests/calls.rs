@@ -159,6 +159,25 @@ fn a_server_that_dies_or_lies_is_an_error() {
 }
 
 #[test]
+fn a_connection_that_ends_during_a_write_says_why() {
+    let (world, mut stream, peer) = connected_on(Path::Ipc);
+    let ends = peer.clone();
+    world.forge(move |reply| {
+        ends.fails(Error::ConnectionReset);
+        assert!(reply.set_word(0, Error::NotConnected.raw()));
+    });
+    assert_eq!(stream.write(b"x"), Err(Error::ConnectionReset));
+}
+
+#[test]
+fn a_connection_that_has_not_ended_is_not_believed_to_have() {
+    let (world, mut stream, _peer) = connected_on(Path::Ipc);
+    world.forge(|reply| assert!(reply.set_word(0, Error::NotConnected.raw())));
+    assert_eq!(stream.write(b"x"), Err(Error::NotConnected));
+    world.forge(|_| {});
+}
+
+#[test]
 fn the_page_alone_is_mapped_whatever_the_reply_says_of_rings() {
     for path in PATHS {
         let world = World::on(path);
