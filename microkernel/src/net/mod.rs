@@ -16,6 +16,7 @@ use abi::path::Path;
 use core::fmt;
 use microkernel::machine::{NetDevice, NetEvent};
 use microkernel::{Kernel, cmdline};
+use netdev_driver::claims::Address;
 use netdev_driver::nic::{NicError, TxChecksum};
 
 /// Ticks between two looks of the watchdog.
@@ -131,32 +132,46 @@ fn with_ipc(
 }
 
 impl NetDevice for Net {
-    fn window(&self) -> (u64, u64) {
+    fn windows(&self) -> usize {
         match self {
-            Self::Window(net) => net.window(),
+            Self::Window(net) => net.windows(),
+            Self::Ipc(_) => 0,
+        }
+    }
+
+    fn window(&self, at: usize) -> (u64, u64) {
+        match self {
+            Self::Window(net) => net.window(at),
             Self::Ipc(_) => (0, 0),
         }
     }
 
-    fn open(&mut self) -> Result<(), Error> {
+    fn open(&mut self, at: usize) -> Result<NetEvent, Error> {
         match self {
-            Self::Window(net) => net.open(),
-            Self::Ipc(net) => net.open(),
+            Self::Window(net) => net.open(at),
+            Self::Ipc(net) => net.open().map(|()| NetEvent::default()),
         }
     }
 
-    fn close(&mut self) {
+    fn close(&mut self, at: usize) {
         match self {
-            Self::Window(net) => net.close(),
+            Self::Window(net) => net.close(at),
             Self::Ipc(net) => net.close(),
         }
     }
 
     #[inline]
-    fn start(&mut self) -> NetEvent {
+    fn start(&mut self, at: usize) -> NetEvent {
         match self {
-            Self::Window(net) => net.start(),
+            Self::Window(net) => net.start(at),
             Self::Ipc(_) => NetEvent::default(),
+        }
+    }
+
+    fn claim(&mut self, at: usize, address: Option<Address>) -> Result<(), Error> {
+        match self {
+            Self::Window(net) => net.claim(at, address),
+            Self::Ipc(_) => Err(Error::BadCall),
         }
     }
 
@@ -167,9 +182,9 @@ impl NetDevice for Net {
         }
     }
 
-    fn audit(&self) -> Audit {
+    fn audit(&self, at: usize) -> Audit {
         match self {
-            Self::Window(net) => net.audit(),
+            Self::Window(net) => net.audit(at),
             // No mbuf or cluster is anywhere.
             Self::Ipc(_) => Audit::default(),
         }
