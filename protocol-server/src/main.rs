@@ -2,6 +2,9 @@
 //!
 //! From the kernel's command line: `ip=ADDRESS/PREFIX` or `ip=dhcp` (which is also what is done without it), `gw=ADDRESS`,
 //! `ip6=ADDRESS/PREFIX`. When there is an address the server says so and registers as `net`.
+//!
+//! Where several servers run, each has a number as its argument. That of number 1 goes by `ip1=`, `gw1=`, `ip61=`, and registers as `net1`.
+//! Each claims its addresses for its window: the kernel's driver looks at them.
 #![no_std]
 #![no_main]
 #![expect(unsafe_code, reason = "the window, and the promise about mapped memory objects")]
@@ -33,7 +36,6 @@ use userlib::{
     device::Device,
     info, memory,
     message::{Outgoing, receive},
-    name,
     port::{ReceiveRight, Right, SendRight, WellKnown},
     println,
     thread::{self, ThreadRef},
@@ -153,14 +155,27 @@ fn now() -> Instant {
     Instant::from_micros((time::now_ns() / 1000) as i64)
 }
 
-fn main(_: userlib::entry::Args) -> Result<(), String> {
-    let (mut server, net) = start().map_err(|error| alloc::format!("{DEVICE}: {error}"))?;
-    configure(&mut server)?;
-    run(&mut server, &net)
+/// Which server this is, of several.
+struct Identity {
+    /// What stands behind its options and its name; nothing for the first.
+    number: &'static str,
+    /// Its name.
+    name: String,
+    device: &'static Device,
+    net: NetInfo,
+}
+
+fn main(mut args: userlib::entry::Args) -> Result<(), String> {
+    let number = args.next().unwrap_or("");
+    let (mut server, device, net) = start().map_err(|error| alloc::format!("{DEVICE}: {error}"))?;
+    let name = str::from_utf8(NETWORK).unwrap_or_default();
+    let identity = Identity { number, name: alloc::format!("{name}{number}"), device, net };
+    configure(&mut server, &identity)?;
+    run(&mut server, &identity)
 }
 
 /// Opens the device and makes a server of it.
-fn start() -> Result<(GuestServer, NetInfo), Error> {
+fn start() -> Result<(GuestServer, &'static Device, NetInfo), Error> {
     // Both live as long as the task.
     let device: &'static Device = Box::leak(Box::new(Device::open(DEVICE)?));
     let window: &'static memory::Mapping = Box::leak(Box::new(device.map_window()?));
@@ -175,19 +190,20 @@ fn start() -> Result<(GuestServer, NetInfo), Error> {
     let port = ReceiveRight::allocate()?;
     port.bind_thread(Some(&ThreadRef::first()))?;
     let seed = userlib::task::entropy().unwrap_or_else(|_| time::now_ns());
-    Ok((Server::new(link, Guest { port }, seed, now())?, net))
+    Ok((Server::new(link, Guest { port }, seed, now())?, device, net))
 }
 
 /// Does what the command line says about addresses.
-fn configure(server: &mut GuestServer) -> Result<(), String> {
-    let wrong = |key: &str, value: &str| alloc::format!("{key}={value} is no address");
-    if let Some(text) = info::option("ip6") {
+fn configure(server: &mut GuestServer, Identity { number, .. }: &Identity) -> Result<(), String> {
+    let option = |key: &str| info::option(&alloc::format!("{key}{number}"));
+    let wrong = |key: &str, value: &str| alloc::format!("{key}{number}={value} is no address");
+    if let Some(text) = option("ip6") {
         let (address, prefix) = split(text, 64);
         let prefix = prefix.filter(|&prefix| prefix <= 128);
         let (Ok(address), Some(prefix)) = (address.parse(), prefix) else { return Err(wrong("ip6", text)) };
         server.stack.add_ipv6(Ipv6Cidr::new(address, prefix));
     }
-    match info::option("ip") {
+    match option("ip") {
         None | Some("dhcp") => server.use_dhcp(),
         Some(text) => {
             let (address, prefix) = split(text, 24);
@@ -195,7 +211,7 @@ fn configure(server: &mut GuestServer) -> Result<(), String> {
             let (Ok(address), Some(prefix)) = (address.parse(), prefix) else {
                 return Err(wrong("ip", text));
             };
-            let gateway: Option<Ipv4Address> = match info::option("gw") {
+            let gateway: Option<Ipv4Address> = match option("gw") {
                 None => None,
                 Some(text) => Some(text.parse().map_err(|_| wrong("gw", text))?),
             };
@@ -213,14 +229,20 @@ fn split(text: &str, default: u8) -> (&str, Option<u8>) {
 }
 
 /// The loop: passes while there is work, then sleep until a frame, an application, a message or a timer.
-fn run(server: &mut GuestServer, net: &NetInfo) -> Result<(), String> {
+fn run(server: &mut GuestServer, identity: &Identity) -> Result<(), String> {
     let mut registered = false;
+    let mut claimed = None;
     let mut passes = 0;
     loop {
+        let changes = server.stack.address_changes();
+        if claimed != Some(changes) {
+            claim(server, identity)?;
+            claimed = Some(changes);
+        }
         let worked = server.pass(now());
         if !registered && server.is_up() {
             registered = true;
-            announce(server, net).map_err(|error| alloc::format!("the name service: {error}"))?;
+            announce(server, identity).map_err(|error| alloc::format!("the name service: {error}"))?;
         }
         if worked {
             passes += 1;
@@ -252,8 +274,30 @@ fn limit_ns(deadline: i64) -> u64 {
     (deadline as u64).saturating_mul(1000).saturating_sub(time::now_ns())
 }
 
+/// Has frames for our addresses come to our window.
+fn claim(server: &mut GuestServer, Identity { name, device, .. }: &Identity) -> Result<(), String> {
+    let _ = device.disclaim(); // there may be nothing to give up
+    let mut lost = None;
+    for &address in server.stack.addresses() {
+        match (device.claim(address.address().into()), address) {
+            (Err(Error::Exists), IpCidr::Ipv6(v6)) if v6.address().is_unicast_link_local() => {
+                // All servers of a device have the same one, made of its station address: the first keeps it.
+                lost = Some(address);
+            }
+            (Err(Error::Exists), _) => {
+                return Err(alloc::format!("{name}: {address} is another server's"));
+            }
+            _ => {}
+        }
+    }
+    if let Some(address) = lost {
+        server.stack.remove_address(address);
+    }
+    Ok(())
+}
+
 /// Says where we are, and registers.
-fn announce(server: &GuestServer, net: &NetInfo) -> Result<(), Error> {
+fn announce(server: &GuestServer, Identity { name, net, .. }: &Identity) -> Result<(), Error> {
     let mut text = String::new();
     match server.stack.address() {
         Some(IpCidr::Ipv4(v4)) => write!(text, "{v4}"),
@@ -262,8 +306,8 @@ fn announce(server: &GuestServer, net: &NetInfo) -> Result<(), Error> {
     }
     .unwrap_or_default();
     let driver = net.driver.get(..net.driver_length as usize).and_then(|name| str::from_utf8(name).ok());
-    println!("net: {text} on {DEVICE} ({} {})", driver.unwrap_or("?"), EthernetAddress(net.mac));
-    name::register(NETWORK, &server.system.port)
+    println!("{name}: {text} on {DEVICE} ({} {})", driver.unwrap_or("?"), EthernetAddress(net.mac));
+    userlib::name::register(name.as_bytes(), &server.system.port)
 }
 
 /// Answers what has come.
