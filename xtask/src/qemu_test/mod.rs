@@ -8,6 +8,7 @@ mod boots;
 mod hostile;
 mod input;
 mod lossy;
+mod servers;
 mod transfers;
 
 use std::time::{Duration, Instant};
@@ -38,7 +39,7 @@ pub struct Case {
 pub const SOON: Duration = Duration::from_secs(30);
 
 fn cases() -> Vec<Case> {
-    [transfers::CASES, lossy::CASES, hostile::CASES, boots::CASES, input::CASES]
+    [transfers::CASES, lossy::CASES, hostile::CASES, boots::CASES, input::CASES, servers::CASES]
         .into_iter()
         .flatten()
         .map(|(name, tap, run)| Case { name, tap: *tap, run: *run })
