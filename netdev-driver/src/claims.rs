@@ -99,27 +99,27 @@ fn insert<T: Copy + PartialEq + Default>(table: &mut [T], address: T) -> Result<
 pub(crate) fn recipients<'c>(
     family: Family,
     word: impl Fn(usize) -> u64,
-    windows: impl Iterator<Item = (u32, &'c Claims)> + Clone,
+    windows: &(impl Iterator<Item = (u32, &'c Claims)> + Clone),
 ) -> u32 {
-    let every = || those(&windows, |_| true);
+    let every = || those(windows, |_| true);
     // The first bit of an Ethernet address on the wire: for a group of stations.
     let group = word(0) & 1 != 0;
     match family {
         Family::Ipv4 => {
             let destination = (word(3) >> 48) as u32 | (word(4) as u32) << 16; // at 30
-            match those(&windows, |claims| claims.has_ipv4(destination)) {
+            match those(windows, |claims| claims.has_ipv4(destination)) {
                 0 if group || destination as u8 >= 224 => every(),
-                0 => those(&windows, |claims| claims.ipv4 == [NONE; CLAIMS_MAX]),
+                0 => those(windows, |claims| claims.ipv4 == [NONE; CLAIMS_MAX]),
                 owner => owner,
             }
         }
         Family::Arp => {
             let sender = (word(3) >> 32) as u32; // at 28
             let target = (word(4) >> 48) as u32 | (word(5) as u32) << 16; // at 38
-            match those(&windows, |claims| claims.has_ipv4(target)) {
+            match those(windows, |claims| claims.has_ipv4(target)) {
                 // An announcement (RFC 5227).
                 0 if sender == target => every(),
-                0 => those(&windows, |claims| claims.ipv4 == [NONE; CLAIMS_MAX]),
+                0 => those(windows, |claims| claims.ipv4 == [NONE; CLAIMS_MAX]),
                 owner => owner,
             }
         }
@@ -128,12 +128,12 @@ pub(crate) fn recipients<'c>(
             let destination = u128::from(word(4) >> 48)
                 | u128::from(word(5)) << 16
                 | u128::from(word(6) & 0xffff_ffff_ffff) << 80;
-            match those(&windows, |claims| claims.ipv6.contains(&destination)) {
+            match those(windows, |claims| claims.ipv6.contains(&destination)) {
                 0 if solicited_node(destination) => {
-                    those(&windows, |claims| claims.has_ending((destination >> 104) as u32))
+                    those(windows, |claims| claims.has_ending((destination >> 104) as u32))
                 }
                 0 if destination as u8 == 0xff => every(),
-                0 => those(&windows, |claims| claims.ipv6 == [0; CLAIMS_MAX]),
+                0 => those(windows, |claims| claims.ipv6 == [0; CLAIMS_MAX]),
                 owner => owner,
             }
         }

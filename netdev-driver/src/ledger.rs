@@ -232,17 +232,6 @@ impl Ledger {
         true
     }
 
-    /// Hands out each pair in the receive ring: mbuf and cluster.
-    pub fn each_posted(&self, mut pair: impl FnMut(u32, u32)) {
-        for (index, entry) in (0..self.mbufs.count).zip(&self.entries) {
-            if entry.holder() == IN_RECEIVE_RING
-                && let Some(cluster) = entry.cluster()
-            {
-                pair(self.mbufs.offset(index), self.clusters.offset(cluster));
-            }
-        }
-    }
-
     /// The cluster of a pair that the driver holds to receive into.
     #[inline]
     #[must_use]

@@ -21,7 +21,7 @@ fn whose(family: Family, frame: &[u8]) -> u32 {
     let mut bytes = frame.to_vec();
     bytes.resize(64, 0xa5);
     let word = |i: usize| u64::from_le_bytes(bytes[8 * i..8 * i + 8].try_into().unwrap());
-    recipients(family, word, [(1, &a), (2, &b), (4, &none)].into_iter())
+    recipients(family, word, &[(1, &a), (2, &b), (4, &none)].into_iter())
 }
 
 fn ethernet(group: bool) -> Vec<u8> {

@@ -170,7 +170,7 @@ impl<N: Nic> Endpoint<'_, N> {
                     let slot = slot.as_ref()?;
                     slot.open.as_ref().map(|_| (1 << at, &slot.claims))
                 });
-                recipients(family, |index| frame.word(index), windows)
+                recipients(family, |index| frame.word(index), &windows)
             }
         };
         if to == 0 {
