@@ -4,7 +4,8 @@
 //! `ip6=ADDRESS/PREFIX`. When there is an address the server says so and registers as `net`.
 //!
 //! Where several servers run, each has a number as its argument. That of number 1 goes by `ip1=`, `gw1=`, `ip61=`, and registers as `net1`.
-//! Each claims its addresses for its window: the kernel's driver looks at them.
+//! Each claims its addresses for its window: the kernel's driver looks at them. They share one station address, so DHCP would give all of
+//! them the same address, and who is told that an address is another's ends: no more than one of them can use it.
 #![no_std]
 #![no_main]
 #![expect(unsafe_code, reason = "the window, and the promise about mapped memory objects")]

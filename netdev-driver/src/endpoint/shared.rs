@@ -39,7 +39,8 @@ struct Run {
 type Runs = [Run; WINDOWS_MAX];
 
 impl<N: Nic> Endpoint<'_, N> {
-    /// As [`Endpoint::poll`], while several windows are open, or one that is not the sole one yet.
+    /// As [`Endpoint::poll`], while several windows are open, or one that is not the sole one yet; out of the way of the code for one.
+    #[inline(never)]
     pub(super) fn poll_shared(&mut self) -> Outcome {
         if self.mode == Mode::Closed {
             return Outcome::default();
@@ -57,6 +58,7 @@ impl<N: Nic> Endpoint<'_, N> {
     }
 
     /// As [`Endpoint::start`].
+    #[inline(never)]
     pub(super) fn start_shared(&mut self) -> Outcome {
         if self.mode == Mode::Closed {
             return Outcome::default();
