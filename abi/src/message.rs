@@ -89,7 +89,7 @@ pub struct Message {
     pub data_length: u32,
     /// How the data travels, a [`Data`]. The receiver need not set it.
     pub data_kind: u32,
-    /// The body.
+    /// The body. A receive leaves what lies behind `length` as it was.
     pub body: [u8; BODY_BYTES],
 }
 

@@ -47,10 +47,13 @@ codes! {
         /// Reply: words from [`audit`], the server's part of the accounting of every mbuf and cluster.
         Audit = 0x20a,
         /// On the path by message: word 0: socket; words 1 to 6 of a datagram: the peer's [`Endpoint`]. The data goes into the transmit ring, of
-        /// a stream as much as there is room for, of a datagram all or nothing. Reply: word 1 the bytes taken, 0 if there is no room now.
+        /// a stream as much as there is room for, of a datagram all or nothing. Reply: word 1 the bytes taken, 0 if there is no room now,
+        /// which the ring's positions in the page have shown before. A stream's write of nothing makes the server look at the page
+        /// ([`Page::WISHES_AT`]).
         Write = 0x20b,
         /// On the path by message: word 0: socket; word 1: the bytes wanted, at most. Reply: word 1 the bytes that the data is, 0 if there is
-        /// nothing now; of a datagram also word 2 its length before it was cut, words 3 to 8 the peer's [`Endpoint`].
+        /// nothing now; of a datagram also word 2 its length before it was cut, words 3 to 8 the peer's [`Endpoint`], whose family is
+        /// not 0 where there is one.
         Read = 0x20c,
     }
 }

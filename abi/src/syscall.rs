@@ -74,6 +74,11 @@ codes! {
         /// `(port or set, &mut message, limit)`: receives one. If the names
         /// for its rights find no place, it stays queued.
         MessageReceive = 41,
+        /// `(&message, port or set, &mut message, limit) -> 0, or the error of the receive`: sends one and receives another in one trap, as
+        /// Mach's `mach_msg` does: a request and its reply, or a reply and the next request. The status is that of the send, which does not
+        /// wait for room ([`crate::Error::QueueFull`]); if it is not 0 nothing was sent, and nothing received. The value is that of the
+        /// receive, which the limit is for: 0 or an [`crate::Error`]. The two messages may be the same memory.
+        MessageCall = 42,
 
         /// `(length, prot) -> address`: maps zeroed memory of its own. Executable memory comes from programs alone: asking for it here or in
         /// [`Syscall::VmMap`] is [`crate::Error::Denied`].
@@ -91,6 +96,7 @@ codes! {
         /// [`crate::Error::Exists`] while another has it, or still maps the window of the time before. On the path by window there may be
         /// memory for several windows (`servers=` on the kernel's command line): then so many tasks have the device open, each with a window
         /// of its own.
+        /// On the path by message a few tasks can have it at once ([`crate::Error::NoResources`] for one more).
         DeviceOpen = 64,
         /// `(device) -> memory object name`: the device's window, to be mapped with [`Syscall::VmMap`] at offset 0, whole.
         DeviceMap = 65,
@@ -98,13 +104,16 @@ codes! {
         DeviceStart = 66,
         /// `(device, &mut device::NetInfo)`.
         DeviceInfo = 67,
-        /// `(device, thread)`: the thread that the device's events resume.
+        /// `(device, thread)`: the thread that the device's events resume: on the path by message, that there is room again in the transmit
+        /// ring after a [`crate::Error::QueueFull`].
         DeviceBindThread = 68,
         /// `(device, &mut device::Audit)`: the kernel's ledger, summed, for the accounting of every mbuf and cluster.
         DeviceAudit = 69,
         /// `(device, port, priority, program, words)`: from now on frames that match the packet filter `program`, so many 16-bit words
         /// ([`crate::filter`]), go to the port as [`crate::message::NET_FRAME`] messages. The port is named by its receive right. A port has
-        /// one filter; 0 words take it away. A program that is not valid is [`crate::Error::BadArgument`]. On the path by message only.
+        /// one filter; 0 words take it away ([`crate::Error::NotFound`]: it had none). A program that is not valid is
+        /// [`crate::Error::BadArgument`]. Who opened the device has a limited number of filters, and of frames that wait in their ports: what
+        /// is more is dropped and counted. On the path by message only.
         DeviceSetFilter = 70,
         /// `(device, buffer, length, checksum)`: sends one frame, which the kernel copies before it returns. `checksum`: 0, or `start | offset << 16`,
         /// where the device is to fill in a checksum ([`crate::device::offload::TX_CHECKSUM`]). [`crate::Error::QueueFull`]: no room in the
@@ -128,10 +137,10 @@ codes! {
         /// what would be sent to the protocol server (its `destination` and `reply` are not looked at), and afterwards the reply.
         SocketRequest = 96,
         /// `(socket, buffer, length, &socket::Record or 0) -> bytes`: on the monolithic path, puts bytes into a stream, as many as there is room
-        /// for, or with a record the one datagram. 0: no room now.
+        /// for, or with a record the one datagram. 0: no room now. A stream's write of nothing makes the stack look at the socket's page.
         SocketWrite = 97,
         /// `(socket, buffer, length, &mut socket::Record or 0) -> bytes`: on the monolithic path, takes bytes of a stream, or with a record the
-        /// next datagram, of which what does not fit is lost. 0: nothing there now.
+        /// next datagram, of which what does not fit is lost. 0: nothing there now, or an empty datagram, where the record has a peer.
         SocketRead = 98,
     }
 }

@@ -6,11 +6,20 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod expression;
+pub mod frame;
 pub mod options;
+pub mod timer;
 
 use core::{fmt, net::IpAddr};
 
-use userlib::{Error, counters::Snapshot, entry::ExitStatus, net::Service, print, println};
+use userlib::{
+    Error,
+    counters::Snapshot,
+    entry::{Args, ExitStatus},
+    net::Service,
+    print, println,
+};
 
 /// A usage error: one line that says what is wrong, and the status 2 to end with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +103,16 @@ pub fn misused(program: &str, usage: &Usage<'_>, right: &str) -> ExitStatus {
     println!("{program}: {usage}");
     println!("usage: {program} {right}");
     ExitStatus(2)
+}
+
+/// Where the command line asks for it (`--help`), prints how a program is used, and what is worth knowing besides.
+#[must_use]
+pub fn helped(args: &Args, program: &str, right: &str, more: &str) -> bool {
+    let asked = args.clone().any(|word| word == "--help");
+    if asked {
+        println!("usage: {program} {right}\n{more}");
+    }
+    asked
 }
 
 /// The quotient of two numbers, to be printed with two decimals.

@@ -5,12 +5,17 @@
 
 #![expect(unsafe_code, reason = "QEMU's plugin interface is C")]
 
+mod table;
+
 use core::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use core::ptr;
+use core::slice;
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::sync::OnceLock;
 
+use self::table::{Key, Table};
+use crate::blocks;
 use crate::layout::{
     COUNTERS, FILE_WORDS, HEADER_WORDS, MAGIC, RUNNING, SNAPSHOT_WORDS, SNAPSHOTS_MAX, TAKEN,
 };
@@ -49,10 +54,11 @@ unsafe extern "C" {
 const PROT_READ_WRITE: c_int = 3;
 const MAP_SHARED: c_int = 1;
 
-/// Where the file is mapped, and what is counted apart.
+/// Where the files are mapped, and what is counted apart.
 struct Counter {
     words: *mut u64,
     ranges: Ranges,
+    blocks: Option<Table>,
 }
 
 // SAFETY: the words belong to the vCPU's thread, the only one that QEMU calls the plugin on after its start (see above).
@@ -64,16 +70,20 @@ static COUNTER: OnceLock<Counter> = OnceLock::new();
 
 impl Counter {
     fn from_arguments(arguments: &[&str]) -> Result<Self, String> {
-        let (mut out, mut ranges) = (None, Ranges::default());
+        let (mut out, mut blocks, mut ranges) = (None, None, Ranges::default());
         for argument in arguments {
             match argument.split_once('=') {
                 Some(("out", path)) => out = Some(path),
+                Some(("blocks", path)) => blocks = Some(path),
                 Some(("range", range)) => ranges.add(range)?,
                 _ => return Err(format!("unknown argument `{argument}`")),
             }
         }
         let out = out.ok_or("out=FILE is missing")?;
-        Ok(Self { words: map_file(out).map_err(|error| format!("{out}: {error}"))?, ranges })
+        let complaint = |file: &str, error: std::io::Error| format!("{file}: {error}");
+        let words = map_file(out, FILE_WORDS, MAGIC).map_err(|error| complaint(out, error))?;
+        let blocks = blocks.map(|file| Table::create(file).map_err(|error| complaint(file, error)));
+        Ok(Self { words, ranges, blocks: blocks.transpose()? })
     }
 
     /// Appends a snapshot.
@@ -96,18 +106,17 @@ impl Counter {
 }
 
 /// Creates the file at its full length, maps it for good and writes its magic.
-fn map_file(path: &str) -> std::io::Result<*mut u64> {
+fn map_file(path: &str, words: usize, magic: u64) -> std::io::Result<*mut u64> {
     let file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
-    file.set_len((FILE_WORDS * 8) as u64)?;
+    file.set_len((words * 8) as u64)?;
     // SAFETY: a fresh shared mapping of a file that is as long as the mapping; the result is checked.
-    let at =
-        unsafe { mmap(ptr::null_mut(), FILE_WORDS * 8, PROT_READ_WRITE, MAP_SHARED, file.as_raw_fd(), 0) };
+    let at = unsafe { mmap(ptr::null_mut(), words * 8, PROT_READ_WRITE, MAP_SHARED, file.as_raw_fd(), 0) };
     if at.addr() == usize::MAX {
         return Err(std::io::Error::last_os_error());
     }
     let words: *mut u64 = at.cast();
-    // SAFETY: the mapping is page-aligned, writable and FILE_WORDS long.
-    unsafe { words.write_volatile(MAGIC) };
+    // SAFETY: the mapping is page-aligned, writable and not empty: both files have a header.
+    unsafe { words.write_volatile(magic) };
     Ok(words)
 }
 
@@ -151,23 +160,33 @@ extern "C" fn translated(_id: PluginId, tb: *mut c_void) {
         let count = qemu_plugin_tb_n_insns(tb);
         let to = counter.words.add(RUNNING + counter.ranges.counter_of(qemu_plugin_tb_vaddr(tb)));
         qemu_plugin_register_vcpu_tb_exec_inline(tb, INLINE_ADD_U64, to.cast(), count as u64);
+        let (mut lengths, mut digest) = (Vec::with_capacity(count), blocks::DIGEST_START);
         for i in 0..count {
             let insn = qemu_plugin_tb_get_insn(tb, i);
-            if qemu_plugin_insn_size(insn) != MARK_BYTES {
-                continue;
-            }
-            let bytes: [u8; MARK_BYTES] = qemu_plugin_insn_data(insn).cast::<[u8; MARK_BYTES]>().read();
-            if let Some(mark) = mark_of(&bytes) {
+            let bytes = slice::from_raw_parts(qemu_plugin_insn_data(insn), qemu_plugin_insn_size(insn));
+            lengths.push(bytes.len() as u8);
+            digest = blocks::digest(digest, bytes);
+            if let Some(mark) = bytes.try_into().ok().and_then(|bytes: &[u8; MARK_BYTES]| mark_of(bytes)) {
                 let userdata = ptr::without_provenance_mut(mark as usize);
                 qemu_plugin_register_vcpu_insn_exec_cb(insn, marked, CB_NO_REGS, userdata);
             }
+        }
+        if let Some(table) = &counter.blocks {
+            let key = Key { address: qemu_plugin_tb_vaddr(tb), digest, instructions: count };
+            let increment = table.increment_for(key, &lengths);
+            qemu_plugin_register_vcpu_tb_exec_inline(tb, INLINE_ADD_U64, increment.to, increment.by);
         }
     }
 }
 
 /// A mark is about to run.
 extern "C" fn marked(_vcpu: c_uint, userdata: *mut c_void) {
-    if let Some(counter) = COUNTER.get() {
-        counter.snapshot(userdata.addr() as u32);
+    let Some(counter) = COUNTER.get() else { return };
+    let mark = userdata.addr() as u32;
+    counter.snapshot(mark);
+    match (mark, &counter.blocks) {
+        (abi::mark::START, Some(table)) => table.start(),
+        (abi::mark::STOP, Some(table)) => table.stop(),
+        _ => {}
     }
 }

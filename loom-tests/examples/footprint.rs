@@ -5,7 +5,7 @@
 
 use core::ops::ControlFlow;
 
-use mbuf::{InterruptSpace, NoLedger, ProtocolSpace, View};
+use mbuf::{ChainError, ExternalError, InterruptSpace, NoLedger, ProtocolSpace, View};
 use shmqueue::{
     AsymmetricMutex, Drained, EnqueueError, InConsumer, InProducer, Item, OutConsumer, OutProducer,
     PeerMisbehaviour, Poster, WaitWord, bytes,
@@ -43,6 +43,7 @@ operations! {
     ring_push_batch(q: &mut RingProducer<'_, 8>, items: &[Item]) -> Result<usize, PushError> = q.push_batch(items);
     ring_consumer_idle(q: &RingProducer<'_, 8>) -> bool = q.consumer_idle();
     ring_pop(q: &mut RingConsumer<'_, 8>) -> Outcome<Option<Item>> = q.pop();
+    ring_drain(q: &mut RingConsumer<'_, 8>) -> Outcome<Drained> = q.drain(8, |_| ControlFlow::Continue(()));
     ring_set_idle(q: &mut RingConsumer<'_, 8>) -> () = q.set_idle();
     wait_prepare(w: &WaitWord) -> () = w.prepare();
     wait_finish(w: &WaitWord) -> () = w.finish();
@@ -60,4 +61,6 @@ operations! {
     server_want(s: &mut ProtocolSpace<'_>) -> () = s.want();
     server_unwant(s: &mut ProtocolSpace<'_>) -> () = s.unwant();
     server_share(s: &mut ProtocolSpace<'_>, cluster: Item) -> bool = s.share(cluster);
+    server_attach(s: &mut ProtocolSpace<'_>) -> Result<Item, ExternalError> = s.attach_external(4096, 4096);
+    server_copy(s: &mut ProtocolSpace<'_>, item: Item) -> Result<Item, ChainError> = s.copy_range(item, 0, 100);
 }

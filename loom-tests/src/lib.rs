@@ -12,8 +12,9 @@
 //!
 //! Loom does not see load buffering, an interrupt that runs to its end within one instruction of the task,
 //! endless streams, index wrap-around, a death in the middle, and a peer that lies. Endless streams and
-//! wrap-around are explored by the SPIN models of `shmqueue/spin/` (`cargo xtask spin`), the others by the tests
-//! here that are compiled with the hook of `shmqueue::sync` (`cargo xtask inject`):
+//! wrap-around are explored by the SPIN models of `shmqueue/spin/` and `mbuf/spin/` (`cargo xtask spin`), lies about large
+//! windows by the targets of `fuzz/` (`cargo xtask fuzz`), the others by the tests here that are compiled with the hook of
+//! `shmqueue::sync` (`cargo xtask inject`):
 //!
 //! | test | |
 //! | --- | --- |

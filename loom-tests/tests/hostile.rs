@@ -117,6 +117,33 @@ fn the_ring_of_items_believes_no_index() {
     assert!(index_errors.get() > 100 && slot_errors.get() > 100);
 }
 
+#[test]
+fn the_drain_of_a_ring_believes_no_index() {
+    const BUDGET: u32 = 3;
+    let errors = Cell::new(0);
+    // The condition before and after; for each item and for the last look, at most two looks, its slot and its head.
+    let runs = deceive(3, &INDEX_LIES, 3 * (3 + (BUDGET as usize + 1) * 6), &|_| true, |armed| {
+        let ring = Ring::<2>::new();
+        let (mut producer, mut consumer) = (RingProducer::new(&ring), RingConsumer::new(&ring));
+        items(2).for_each(|item| producer.push(item).unwrap());
+        let mut sent = 0;
+        for _ in 0..3 {
+            let before = sent;
+            let drained = armed.run(|| {
+                consumer.drain(BUDGET, |item| {
+                    assert_ne!(item.get(), 0);
+                    sent += 1;
+                    ControlFlow::Continue(())
+                })
+            });
+            assert!(sent - before <= BUDGET as usize);
+            errors.set(errors.get() + u32::from(drained.is_err()));
+        }
+        assert!(sent <= 2 + 2 * armed.lies, "{sent} sent for {} lies", armed.lies);
+    });
+    assert!(runs > 5000 && errors.get() > 100, "{runs} runs, {} errors", errors.get());
+}
+
 /// The ring of bytes: never more than the capacity, and never outside of the region, whose surroundings are watched.
 #[test]
 #[expect(unsafe_code, reason = "the ring of bytes takes a raw region")]

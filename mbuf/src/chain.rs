@@ -8,10 +8,12 @@
 //! | [`trim_front`](ProtocolSpace::trim_front), [`trim_back`](ProtocolSpace::trim_back) | `m_adj` |
 //! | [`pull_up`](ProtocolSpace::pull_up) | `m_pullup` |
 //! | [`split`](ProtocolSpace::split) | `m_split` |
+//! | [`copy_range`](ProtocolSpace::copy_range) | `m_copym` |
 //! | [`copy_data`](ProtocolSpace::copy_data) | `m_copydata` |
 //! | [`packet_from`](ProtocolSpace::packet_from) | `m_devget` |
 //!
-//! All walks are bounded by the number of all mbufs. Data that more than one mbuf refers to is never written.
+//! All walks are bounded by the number of all mbufs. Data that more than one mbuf refers to is never written, and neither is
+//! external storage. An extent is loaded and checked once for each piece: what is copied lies in it also where it changes meanwhile.
 #![expect(unsafe_code, reason = "copies bytes of the buffers, which are raw memory")]
 
 use shmqueue::{
@@ -23,6 +25,8 @@ use crate::{
     CLUSTER_BYTES, Mbuf, ProtocolSpace,
     header::{Flags, INTERNAL_BYTES},
 };
+
+mod copy;
 
 /// Why an operation on a chain was not done. The chain is as it was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,14 +55,23 @@ impl core::fmt::Display for ChainError {
 impl core::error::Error for ChainError {}
 
 /// One mbuf of a chain, as a walk finds it.
+#[derive(Clone, Copy)]
 struct Piece<'w> {
-    item: Item,
     mbuf: &'w Mbuf,
+    /// Where the room begins that the data lies in.
+    start: u32,
     data: u32,
     len: u32,
 }
 
 impl<'w> ProtocolSpace<'w> {
+    /// The mbuf at `item`, with its extent as it is now.
+    fn piece(&self, item: Item) -> Result<Piece<'w>, ChainError> {
+        let mbuf = self.mbuf_of(item)?;
+        let (start, data, len) = self.view().extent_of(item, mbuf).ok_or(ChainError::Corrupt)?;
+        Ok(Piece { mbuf, start, data, len })
+    }
+
     /// Calls `visit` for each mbuf until it returns something.
     fn walk<T>(
         &self,
@@ -68,12 +81,11 @@ impl<'w> ProtocolSpace<'w> {
         let mut next = Some(first);
         for _ in 0..=self.view().geometry().mbufs() {
             let Some(item) = next else { return Ok(None) };
-            let mbuf = self.view().mbuf(item).ok_or(ChainError::Corrupt)?;
-            let (data, len) = self.view().extent(item).ok_or(ChainError::Corrupt)?;
-            if let Some(found) = visit(&Piece { item, mbuf, data, len }) {
+            let piece = self.piece(item)?;
+            if let Some(found) = visit(&piece) {
                 return Ok(Some(found));
             }
-            next = mbuf.next();
+            next = piece.mbuf.next();
         }
         Err(ChainError::Corrupt)
     }
@@ -100,9 +112,10 @@ impl<'w> ProtocolSpace<'w> {
         let tail = self.view().mbuf(second).ok_or(ChainError::Corrupt)?;
         let len = self.chain_len(second)?;
         let last = self.walk(first, |piece| piece.mbuf.next().is_none().then_some(piece.mbuf))?;
+        let whole = head.packet_len().checked_add(len).ok_or(ChainError::Corrupt)?;
         last.ok_or(ChainError::Corrupt)?.set_next(Some(second));
         tail.set_flags(Flags(tail.flags().0 & !Flags::PACKET.0));
-        head.set_packet_len(head.packet_len() + len);
+        head.set_packet_len(whole);
         Ok(())
     }
 
@@ -113,24 +126,22 @@ impl<'w> ProtocolSpace<'w> {
     /// [`ChainError::TooLong`] for more than [`INTERNAL_BYTES`], [`ChainError::NoBuffer`],
     /// [`ChainError::Corrupt`].
     pub fn prepend(&mut self, first: Item, len: u32) -> Result<Item, ChainError> {
-        let (start, _) = self.view().storage(first).ok_or(ChainError::Corrupt)?;
-        let (data, had) = self.view().extent(first).ok_or(ChainError::Corrupt)?;
-        let mbuf = self.view().mbuf(first).ok_or(ChainError::Corrupt)?;
+        let Piece { mbuf, start, data, len: had } = self.piece(first)?;
+        let whole = mbuf.packet_len().checked_add(len).ok_or(ChainError::Corrupt)?;
         if data - start >= len && self.writable(mbuf) {
             mbuf.set_data(data - len);
             mbuf.set_len(had + len);
-            mbuf.set_packet_len(mbuf.packet_len() + len);
+            mbuf.set_packet_len(whole);
             return Ok(first);
         }
         if len > INTERNAL_BYTES {
             return Err(ChainError::TooLong);
         }
         let item = self.alloc().ok_or(ChainError::NoBuffer)?;
-        let front = self.view().mbuf(item).ok_or(ChainError::Corrupt)?;
+        let Piece { mbuf: front, start: own, .. } = self.piece(item)?;
         // At the end of its room, so that a further header fits before it.
-        front.set_packet(front.data() + INTERNAL_BYTES - len, len, mbuf.flags());
-        front.set_flags(Flags(mbuf.flags().0 & !Flags::EXTERNAL.0));
-        front.set_packet_len(mbuf.packet_len() + len);
+        front.set_packet(own + INTERNAL_BYTES - len, len, Flags(mbuf.flags().0 & !Flags::EXTERNAL.0));
+        front.set_packet_len(whole);
         let (sum_start, sum_offset) = mbuf.checksum();
         front.set_checksum(sum_start, sum_offset);
         mbuf.set_flags(Flags(mbuf.flags().0 & Flags::EXTERNAL.0));
@@ -138,8 +149,11 @@ impl<'w> ProtocolSpace<'w> {
         Ok(item)
     }
 
+    /// Whether the room in front of the data is the mbuf's alone. External storage never is: what is there has an owner.
     fn writable(&self, mbuf: &Mbuf) -> bool {
-        mbuf.cluster().is_none_or(|cluster| self.references(cluster) == Some(1))
+        mbuf.cluster().is_none_or(|cluster| {
+            self.view().geometry().cluster_index(cluster).is_some() && self.references(cluster) == Some(1)
+        })
     }
 
     /// Drops `len` bytes at the front. Mbufs that become empty stay in the chain.
@@ -202,9 +216,14 @@ impl<'w> ProtocolSpace<'w> {
         let item = if len <= INTERNAL_BYTES { self.alloc() } else { self.alloc_cluster() };
         let item = item.ok_or(ChainError::NoBuffer)?;
         let (old, new) = (self.mbuf_of(first)?, self.mbuf_of(item)?);
-        let (to, _) = self.view().data_ptr(item).ok_or(ChainError::Corrupt)?;
-        let done = self.gather(first, 0, to.as_ptr(), len)?;
-        debug_assert_eq!(done, len);
+        let done = match self.room(item, len) {
+            Ok(to) => self.gather(first, 0, to, len),
+            Err(error) => Err(error),
+        };
+        if done != Ok(len) {
+            self.free_chain(item);
+            return Err(ChainError::Corrupt);
+        }
         let external = new.flags().0 & Flags::EXTERNAL.0;
         new.set_packet(new.data(), len, Flags(old.flags().0 & !Flags::EXTERNAL.0 | external));
         new.set_packet_len(old.packet_len());
@@ -213,7 +232,8 @@ impl<'w> ProtocolSpace<'w> {
         // What was gathered leaves the old mbufs; those that are empty now go.
         self.trim_front(first, len)?;
         let mut rest = Some(first);
-        while let Some(item) = rest {
+        for _ in 0..=self.view().geometry().mbufs() {
+            let Some(item) = rest else { break };
             let mbuf = self.mbuf_of(item)?;
             if !mbuf.is_empty() {
                 mbuf.set_flags(Flags(mbuf.flags().0 & Flags::EXTERNAL.0));
@@ -243,33 +263,15 @@ impl<'w> ProtocolSpace<'w> {
             .walk(first, |piece| {
                 let here = at - before;
                 before += piece.len;
-                (here <= piece.len).then_some((piece.item, here))
+                (here <= piece.len).then_some((*piece, here))
             })?
             .ok_or(ChainError::Corrupt)?;
-        let mbuf = self.mbuf_of(left)?;
-        let (data, len) = self.view().extent(left).ok_or(ChainError::Corrupt)?;
-        let second = if keep == len {
+        let mbuf = left.mbuf;
+        let second = if keep == left.len {
             mbuf.next().ok_or(ChainError::Corrupt)?
         } else {
-            let item = self.alloc().ok_or(ChainError::NoBuffer)?;
-            let new = self.mbuf_of(item)?;
-            let rest = len - keep;
-            if let Some(cluster) = mbuf.cluster() {
-                if !self.share(cluster) {
-                    self.free_chain(item);
-                    return Err(ChainError::Corrupt);
-                }
-                new.set_cluster(Some(cluster));
-                new.set_packet(data + keep, rest, Flags::EXTERNAL);
-            } else {
-                let from = self.view().data_ptr(left).ok_or(ChainError::Corrupt)?.0;
-                let to = self.view().data_ptr(item).ok_or(ChainError::Corrupt)?.0;
-                // SAFETY: `rest <= INTERNAL_BYTES` bytes are inside both mbufs, which are ours and not the
-                // same.
-                unsafe { copy_bytes(to.as_ptr(), from.as_ptr().add(keep as usize), rest as usize) };
-                new.set_len(rest);
-            }
-            new.set_next(mbuf.next());
+            let item = self.refer(&left, keep, left.len - keep)?;
+            self.mbuf_of(item)?.set_next(mbuf.next());
             mbuf.set_len(keep);
             item
         };
@@ -299,9 +301,8 @@ impl<'w> ProtocolSpace<'w> {
             let past = skip.min(piece.len);
             skip -= past;
             let here = (piece.len - past).min(len - done);
-            if here != 0
-                && let Some((from, _)) = self.view().data_ptr(piece.item)
-            {
+            if here != 0 {
+                let from = self.view().pointer(piece.data);
                 // SAFETY: `past + here` bytes lie in the piece, by its checked extent; `done + here <= len`
                 // at the destination.
                 unsafe { copy_bytes(to.add(done as usize), from.as_ptr().add(past as usize), here as usize) };
@@ -334,9 +335,9 @@ impl<'w> ProtocolSpace<'w> {
                 }
                 return Err(ChainError::NoBuffer);
             };
-            let to = self.view().data_ptr(item).ok_or(ChainError::Corrupt)?.0;
+            let to = self.room(item, chunk.len() as u32)?;
             // SAFETY: the chunk is no longer than the room of the buffer just allocated, which is ours.
-            unsafe { copy_in(to.as_ptr(), chunk) };
+            unsafe { copy_in(to, chunk) };
             let mbuf = self.mbuf_of(item)?;
             mbuf.set_len(chunk.len() as u32);
             mbuf.set_packet_len(chunk.len() as u32);
@@ -344,6 +345,14 @@ impl<'w> ProtocolSpace<'w> {
                 None => whole = Some(item),
                 Some(whole) => self.concatenate(whole, item)?,
             }
+        }
+    }
+
+    /// Where the room of a buffer just allocated begins, which is for `len` bytes at least.
+    fn room(&self, item: Item, len: u32) -> Result<*mut u8, ChainError> {
+        match self.view().storage(item) {
+            Some((start, bytes)) if len <= bytes => Ok(self.view().pointer(start).as_ptr()),
+            _ => Err(ChainError::Corrupt),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Where pools, mbufs, reference counts and clusters lie in the shared memory.
+//! Where pools, mbufs, reference counts, clusters and external storage lie in the shared memory.
 //!
 //! Each kind is one array over all pools (R&H, "Free Space": "the cluster pools are adjacent in shared
 //! memory"), and the numbers per pool are powers of two: from an offset to its index and its pool is a
@@ -9,7 +9,7 @@ use core::fmt;
 
 use shmqueue::Item;
 
-use crate::{CLUSTER_BYTES, MBUF_BYTES, POOL_CONTROL_BYTES, SPACE_CONTROL_BYTES};
+use crate::{CLUSTER_BYTES, EXTERNAL_PAGE_BYTES, MBUF_BYTES, POOL_CONTROL_BYTES, SPACE_CONTROL_BYTES};
 
 /// Offsets and numbers as the window's layout gives them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,6 +30,10 @@ pub struct Places {
     pub mbufs: u32,
     /// Where the clusters are; aligned to 2048.
     pub clusters: u32,
+    /// Where the [external storage](crate::external) is, which no pool owns; aligned to 4096.
+    pub external: u32,
+    /// The bytes of external storage, a multiple of 4096: 0 if there is none.
+    pub external_bytes: u32,
     /// The size of the shared memory.
     pub window_bytes: u32,
 }
@@ -64,8 +68,22 @@ impl Places {
             reference_counts: reference_counts as u32,
             mbufs: mbufs as u32,
             clusters: clusters as u32,
+            external: 0,
+            external_bytes: 0,
             window_bytes: end as u32,
         })
+    }
+
+    /// The same, with `bytes` of external storage behind all else. `None` if that is too much for 31 bits, or no
+    /// multiple of 4096.
+    #[must_use]
+    pub const fn with_external(self, bytes: u32) -> Option<Self> {
+        let start = (self.window_bytes as u64).next_multiple_of(EXTERNAL_PAGE_BYTES as u64);
+        let end = start + bytes as u64;
+        if end >= 1 << 31 || !bytes.is_multiple_of(EXTERNAL_PAGE_BYTES) {
+            return None;
+        }
+        Some(Self { external: start as u32, external_bytes: bytes, window_bytes: end as u32, ..self })
     }
 }
 
@@ -152,12 +170,18 @@ impl Geometry {
             (p.reference_counts, count * c * 4, 4),
             (p.mbufs, count * m * MBUF_BYTES as u64, MBUF_BYTES),
             (p.clusters, count * c * CLUSTER_BYTES as u64, CLUSTER_BYTES),
+            (p.external, p.external_bytes as u64, EXTERNAL_PAGE_BYTES),
         ];
         if p.window_bytes > 1 << 31 {
             return Err(GeometryError::Outside);
         }
+        if !p.external_bytes.is_multiple_of(EXTERNAL_PAGE_BYTES) {
+            return Err(GeometryError::Misaligned);
+        }
         let mut i = 0;
-        while i < arrays.len() {
+        // The last is none where there are no bytes of it.
+        let count = if p.external_bytes == 0 { arrays.len() - 1 } else { arrays.len() };
+        while i < count {
             let (start, bytes, align) = arrays[i];
             if !start.is_multiple_of(align) {
                 return Err(GeometryError::Misaligned);
@@ -243,6 +267,14 @@ impl Geometry {
     #[must_use]
     pub const fn cluster_index(&self, item: Item) -> Option<u32> {
         index(item.get(), self.places.clusters, self.clusters, CLUSTER_BYTES)
+    }
+
+    /// Which page of the external storage starts at `item`; `None` if none does.
+    #[inline]
+    #[must_use]
+    pub const fn external_index(&self, item: Item) -> Option<u32> {
+        let pages = self.places.external_bytes / EXTERNAL_PAGE_BYTES;
+        index(item.get(), self.places.external, pages, EXTERNAL_PAGE_BYTES)
     }
 
     /// The mbuf with `index`, if there are as many.

@@ -23,7 +23,7 @@ pub struct Flags(pub u32);
 impl Flags {
     /// None.
     pub const NONE: Self = Self(0);
-    /// The data is in a cluster (BSD's `M_EXT`).
+    /// The data is in a cluster, or in external storage (BSD's `M_EXT`).
     pub const EXTERNAL: Self = Self(1);
     /// The first mbuf of a packet (BSD's `M_PKTHDR`).
     pub const PACKET: Self = Self(2);
@@ -158,14 +158,15 @@ impl Mbuf {
         self.packet_len.store(len, Relaxed);
     }
 
-    /// The cluster that the data is in, if it is in one.
+    /// The cluster that the data is in, if it is in one; or the first page of the [area](crate::external) of external
+    /// storage that it is in. Which of the two, the [geometry](crate::Geometry) says.
     #[inline(always)]
     pub fn cluster(&self) -> Option<Item> {
         Item::new(self.cluster.load(Relaxed))
     }
 
-    /// Only the allocators and the operations on chains give an mbuf a cluster: the reference counts go with
-    /// it.
+    /// Only the allocators and the operations on chains give an mbuf a cluster or an area: the reference counts go
+    /// with it.
     #[inline(always)]
     pub(crate) fn set_cluster(&self, cluster: Option<Item>) {
         self.cluster.store(Item::or_zero(cluster), Relaxed);

@@ -210,7 +210,7 @@ impl<'w> InterruptSpace<'w> {
             giving.mbuf(located.item(), mbuf);
             return Ok(true);
         };
-        let cluster = geometry.locate_cluster(cluster).ok_or(PeerMisbehaviour::NotAnItem(cluster.get()))?;
+        let Some(cluster) = geometry.locate_cluster(cluster) else { return self.is_external(cluster) };
         if geometry.cluster_pool(cluster.index()) != pool {
             return Ok(false);
         }
@@ -227,6 +227,15 @@ impl<'w> InterruptSpace<'w> {
         giving.cluster(cluster.item(), count);
         giving.mbuf(located.item(), mbuf);
         Ok(true)
+    }
+
+    /// `Ok(false)`, for the server's counts alone say who else refers to external storage; unless there is none here.
+    #[cold]
+    fn is_external(&self, area: Item) -> Result<bool, PeerMisbehaviour> {
+        match self.view.geometry().external_index(area) {
+            Some(_) => Ok(false),
+            None => Err(PeerMisbehaviour::NotAnItem(area.get())),
+        }
     }
 
     /// FENCE, then `m_want`: whether the server sleeps for want of buffers and is to be resumed. Ask after a

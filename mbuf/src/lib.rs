@@ -2,7 +2,7 @@
 //! pools.
 //!
 //! The names are those of 4.3BSD. An [`Mbuf`] is 128 bytes: a header and 80 bytes of data. A cluster is 2 KiB
-//! of data, which one or more mbufs refer to. A packet is a chain of mbufs. All links are 32-bit offsets into
+//! of data, which one or more mbufs refer to; external storage is any other memory that mbufs refer to. A packet is a chain of mbufs. All links are 32-bit offsets into
 //! the shared memory, since the two sides see it at different addresses.
 //!
 //! The free space is divided into pools, each with a mutex of its own (F. Reynolds and J. Heller, "Kernel
@@ -18,6 +18,7 @@
 //! | [`view`] | one side's view of the memory: the only place that makes an address of an offset |
 //! | [`protocol`] | the server's allocation and freeing: may wait for a lock |
 //! | [`chain`] | the server's operations on chains |
+//! | [`external`] | data in storage that no pool owns |
 //! | [`interrupt`] | the driver's allocation and freeing: never waits, trusts nothing |
 //! | [`audit`] | counting what is free |
 //!
@@ -63,6 +64,7 @@ extern crate std;
 pub mod audit;
 #[cfg(not(loom))]
 pub mod chain;
+pub mod external;
 pub mod geometry;
 pub mod header;
 pub mod interrupt;
@@ -75,6 +77,7 @@ pub mod view;
 pub use audit::Audit;
 #[cfg(not(loom))]
 pub use chain::ChainError;
+pub use external::{EXTERNAL_PAGE_BYTES, ExternalError, ExternalPage};
 pub use geometry::{Geometry, GeometryError, Located, Places};
 pub use header::{Flags, INTERNAL_BYTES, MBUF_BYTES, Mbuf};
 pub use interrupt::{Claim, InterruptSpace, NoLedger};

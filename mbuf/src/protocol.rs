@@ -29,7 +29,8 @@ use shmqueue::{
 };
 
 use crate::{
-    Flags, View,
+    ExternalPage, Flags, View,
+    external::External,
     header::{INTERNAL_BYTES, MBUF_BYTES},
     pool::{Count, Giving, PoolControl, add, subtract, take_pairs},
 };
@@ -43,6 +44,7 @@ pub struct ProtocolSpace<'w> {
     /// The pool that had something last time.
     pool: u32,
     waiters: u32,
+    pub(crate) external: External<'w>,
     /// The first thing found wrong. The server trusts the kernel, so this is a fault of one of the two
     /// programs.
     misbehaviour: Option<PeerMisbehaviour>,
@@ -52,7 +54,14 @@ impl<'w> ProtocolSpace<'w> {
     /// The server's side of `view`.
     #[must_use]
     pub const fn new(view: View<'w>) -> Self {
-        Self { view, pool: 0, waiters: 0, misbehaviour: None }
+        Self { view, pool: 0, waiters: 0, external: External::new(&mut []), misbehaviour: None }
+    }
+
+    /// The server's side of `view`, with a record for each page of [external storage](crate::external), or for as many
+    /// of the first of them as there are records.
+    #[must_use]
+    pub const fn with_external(view: View<'w>, pages: &'w mut [ExternalPage]) -> Self {
+        Self { view, pool: 0, waiters: 0, external: External::new(pages), misbehaviour: None }
     }
 
     /// The view.
@@ -146,7 +155,7 @@ impl<'w> ProtocolSpace<'w> {
     /// Frees packets; the lock is kept while one buffer after the other belongs to the same pool.
     #[inline]
     pub fn free_batch(&mut self, items: &[Item]) {
-        let mut held = Held::new(self.view);
+        let mut held = Held::new(self.view, &mut self.external);
         for &item in items {
             if let Err(misbehaviour) = held.free_chain(item) {
                 self.misbehaviour.get_or_insert(misbehaviour);
@@ -218,10 +227,12 @@ impl<'w> ProtocolSpace<'w> {
         Ok(got)
     }
 
-    /// One more mbuf refers to `cluster`: for an operation that copies an mbuf, but not its data. `false` if
-    /// no cluster in use is there.
+    /// One more mbuf refers to `cluster`, or to the external storage that starts there: for an operation that copies an
+    /// mbuf, but not its data. `false` if nothing in use is there.
     pub fn share(&mut self, cluster: Item) -> bool {
-        let Some(index) = self.view.geometry().cluster_index(cluster) else { return false };
+        let Some(index) = self.view.geometry().cluster_index(cluster) else {
+            return self.external.share(self.view.geometry(), cluster);
+        };
         let _guard = self.view.pool(self.view.geometry().cluster_pool(index)).mutex.lock_protocol();
         let count = self.view.count(index);
         match Count::load(count) {
@@ -233,9 +244,11 @@ impl<'w> ProtocolSpace<'w> {
         }
     }
 
-    /// The number of mbufs that refer to `cluster`; 0 if it is free.
+    /// The number of mbufs that refer to `cluster`, or to the external storage that starts there; 0 if it is free.
     pub fn references(&self, cluster: Item) -> Option<u32> {
-        let index = self.view.geometry().cluster_index(cluster)?;
+        let Some(index) = self.view.geometry().cluster_index(cluster) else {
+            return self.external.references(self.view.geometry(), cluster);
+        };
         let _guard = self.view.pool(self.view.geometry().cluster_pool(index)).mutex.lock_protocol();
         Some(match Count::load(self.view.count(index)) {
             Count::Used(n) => n,
@@ -250,16 +263,17 @@ impl<'w> ProtocolSpace<'w> {
 }
 
 /// At most one pool's lock, kept from one buffer to the next, and what goes back to that pool meanwhile.
-struct Held<'w> {
+struct Held<'h, 'w> {
     view: View<'w>,
+    external: &'h mut External<'w>,
     pool: u32,
     held: Option<(&'w PoolControl, ProtocolGuard<'w>)>,
     giving: Giving,
 }
 
-impl<'w> Held<'w> {
-    const fn new(view: View<'w>) -> Self {
-        Self { view, pool: 0, held: None, giving: Giving::NOTHING }
+impl<'h, 'w> Held<'h, 'w> {
+    const fn new(view: View<'w>, external: &'h mut External<'w>) -> Self {
+        Self { view, external, pool: 0, held: None, giving: Giving::NOTHING }
     }
 
     #[inline(always)]
@@ -314,14 +328,17 @@ impl<'w> Held<'w> {
         let mbuf = view.located(located);
         let next = mbuf.next();
         if let Some(cluster) = mbuf.cluster() {
-            let index = geometry.cluster_index(cluster).ok_or(PeerMisbehaviour::NotAnItem(cluster.get()))?;
-            self.lock(geometry.cluster_pool(index));
-            let count = view.count(index);
-            match Count::load(count) {
-                Count::Used(1) => self.giving.cluster(cluster, count),
-                Count::Used(n @ 2..) => Count::Used(n - 1).store(count),
-                Count::Used(0) => return Err(PeerMisbehaviour::Count(0)),
-                Count::Free(_) => return Err(PeerMisbehaviour::Refused(cluster.get())),
+            if let Some(index) = geometry.cluster_index(cluster) {
+                self.lock(geometry.cluster_pool(index));
+                let count = view.count(index);
+                match Count::load(count) {
+                    Count::Used(1) => self.giving.cluster(cluster, count),
+                    Count::Used(n @ 2..) => Count::Used(n - 1).store(count),
+                    Count::Used(0) => return Err(PeerMisbehaviour::Count(0)),
+                    Count::Free(_) => return Err(PeerMisbehaviour::Refused(cluster.get())),
+                }
+            } else {
+                self.external.release(geometry, cluster)?;
             }
         }
         self.lock(geometry.mbuf_pool(located.index()));

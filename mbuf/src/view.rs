@@ -122,7 +122,8 @@ impl<'w> View<'w> {
         Some((offset, self.memory.pointer(&self.geometry, offset)))
     }
 
-    /// The room that the mbuf at `item` has for data, its own or its cluster's: offset and bytes.
+    /// The room that the mbuf at `item` has for data, its own or its cluster's: offset and bytes. For an mbuf whose data is
+    /// in external storage that is all of this storage: which part of it is the mbuf's only the server knows.
     #[inline(always)]
     pub fn storage(&self, item: Item) -> Option<(u32, u32)> {
         self.storage_of(item, self.mbuf(item)?)
@@ -131,20 +132,44 @@ impl<'w> View<'w> {
     #[inline(always)]
     fn storage_of(&self, item: Item, mbuf: &Mbuf) -> Option<(u32, u32)> {
         match mbuf.cluster() {
-            Some(cluster) => self.geometry.cluster_index(cluster).map(|_| (cluster.get(), CLUSTER_BYTES)),
+            Some(cluster) if self.geometry.cluster_index(cluster).is_some() => {
+                Some((cluster.get(), CLUSTER_BYTES))
+            }
+            Some(area) => self.external_room(area),
             None => Some((item.get() + (MBUF_BYTES - crate::INTERNAL_BYTES), crate::INTERNAL_BYTES)),
         }
     }
 
+    #[cold]
+    fn external_room(&self, area: Item) -> Option<(u32, u32)> {
+        let places = self.geometry.places();
+        self.geometry.external_index(area).map(|_| (places.external, places.external_bytes))
+    }
+
+    /// The address of the first byte of the external storage, and its size: all of it is valid for reads and writes.
+    /// `None` if there is none.
+    #[cfg(not(loom))]
+    pub fn external_ptr(&self) -> Option<(NonNull<u8>, u32)> {
+        let places = self.geometry.places();
+        let pointer = self.memory.pointer(&self.geometry, places.external);
+        (places.external_bytes != 0).then_some((pointer, places.external_bytes))
+    }
+
     /// Where the data of the mbuf at `item` is: offset and bytes, loaded once, and checked to lie in the
-    /// mbuf's own room or in its cluster.
+    /// mbuf's own room, in its cluster, or in the external storage.
     #[inline(always)]
     pub fn extent(&self, item: Item) -> Option<(u32, u32)> {
-        let mbuf = self.mbuf(item)?;
+        let (_, data, len) = self.extent_of(item, self.mbuf(item)?)?;
+        Some((data, len))
+    }
+
+    /// The same, with the start of the room that the data lies in before it.
+    #[inline(always)]
+    pub(crate) fn extent_of(&self, item: Item, mbuf: &Mbuf) -> Option<(u32, u32, u32)> {
         let (start, bytes) = self.storage_of(item, mbuf)?;
         let (data, len) = (mbuf.data(), mbuf.len());
         let into = data.wrapping_sub(start);
-        (into <= bytes && len <= bytes - into).then_some((data, len))
+        (into <= bytes && len <= bytes - into).then_some((start, data, len))
     }
 
     /// The address and the number of the bytes of data of the mbuf at `item`; checked as in
@@ -157,6 +182,13 @@ impl<'w> View<'w> {
     pub fn data_ptr(&self, item: Item) -> Option<(NonNull<u8>, u32)> {
         let (data, len) = self.extent(item)?;
         Some((self.memory.pointer(&self.geometry, data), len))
+    }
+
+    /// The address of an offset that [`extent`](Self::extent) has just given: so many bytes as it said are valid.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub(crate) fn pointer(&self, data: u32) -> NonNull<u8> {
+        self.memory.pointer(&self.geometry, data)
     }
 
     /// The address of `offset`, if the `len` bytes from it on lie in one cluster.

@@ -84,7 +84,7 @@ fn trim_split_concatenate_and_pull_up_agree_with_a_vector() {
         state ^= state << 5;
         state as usize % below
     };
-    for _ in 0..300 {
+    for _ in 0..if cfg!(miri) { 3 } else { 300 } {
         let mut model = bytes(1 + random(6000));
         let mut item = space.packet_from(&model).unwrap();
         for _ in 0..12 {

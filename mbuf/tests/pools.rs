@@ -290,7 +290,7 @@ fn the_ledger_has_the_last_word() {
 #[test]
 fn random_words_never_hang_or_fault() {
     let mut errors = 0;
-    for seed in 1..=300u32 {
+    for seed in 1..=if cfg!(miri) { 5 } else { 300u32 } {
         let window = Window::new(2, 8, 4);
         let view = window.view();
         let words = view.geometry().places().clusters as usize / 4;
@@ -303,7 +303,7 @@ fn random_words_never_hang_or_fault() {
             state ^= state << 5;
             state
         };
-        for _ in 0..300 {
+        for _ in 0..if cfg!(miri) { 20 } else { 300 } {
             match random() % 4 {
                 // Not the mutexes: a pool that the peer keeps locked is only passed over.
                 0 => {
@@ -343,7 +343,7 @@ fn random_words_never_hang_or_fault() {
             let _ = view.audit();
         }
     }
-    assert!(errors > 300, "the lies were noticed {errors} times");
+    assert!(cfg!(miri) || errors > 300, "the lies were noticed {errors} times");
 }
 
 /// Driver and server on two processors.
@@ -351,7 +351,7 @@ fn random_words_never_hang_or_fault() {
 fn two_threads_lose_no_buffer() {
     let window = Window::new(2, 32, 16);
     let queue = DualQueue::new();
-    let rounds = 20_000;
+    let rounds = if cfg!(miri) { 50 } else { 20_000 };
     let mut server = ProtocolSpace::new(window.view());
     let mut deferred = InConsumer::new(&queue, window.view());
     std::thread::scope(|scope| {

@@ -18,10 +18,10 @@ use crate::port::{Holder, Kind, QUEUE_LIMIT};
 use crate::thread::State;
 use crate::user;
 
-/// A message as it lies in a task's memory.
-struct Raw([u8; MESSAGE_BYTES]);
+/// What lies before the body of a message in a task's memory.
+struct Head([u8; BODY_AT]);
 
-impl Raw {
+impl Head {
     fn get(&self, at: usize) -> u32 {
         u32::from_le_bytes([self.0[at], self.0[at + 1], self.0[at + 2], self.0[at + 3]])
     }
@@ -63,7 +63,7 @@ impl<M: Machine> Kernel<M> {
         limit: Limit,
     ) -> Result<Outcome, Error> {
         let task = self.threads[usize::from(thread)].task;
-        let mut raw = Raw([0; MESSAGE_BYTES]);
+        let mut raw = Head([0; BODY_AT]);
         user::copy_in(m, self.tasks[usize::from(task)].tables(), address, &mut raw.0)?;
         let (id, length) = (raw.get(offset_of!(Message, id)), raw.get(offset_of!(Message, length)));
         if id >= KERNEL_IDS || length as usize > BODY_BYTES {
@@ -103,9 +103,13 @@ impl<M: Machine> Kernel<M> {
             return Ok(Outcome::SWITCHED);
         }
         let slot = self.take_slot(task)?;
-        if offer.kind != Data::None
-            && let Err(error) = self.load_data(m, task, slot, offer)
-        {
+        let body = &mut self.messages.get_mut(slot).body[..length as usize];
+        let mut loaded =
+            user::copy_in(m, self.tasks[usize::from(task)].tables(), address + BODY_AT as u64, body);
+        if offer.kind != Data::None && loaded.is_ok() {
+            loaded = self.load_data(m, task, slot, offer);
+        }
+        if let Err(error) = loaded {
             self.give_back_slot(slot);
             return Err(error);
         }
@@ -132,8 +136,6 @@ impl<M: Machine> Kernel<M> {
         let message = self.messages.get_mut(slot);
         (message.id, message.sender, message.length) = (id, sender, length);
         (message.reply, message.carried) = (reply, carried);
-        message.body = [0; BODY_BYTES];
-        message.body[..length as usize].copy_from_slice(&raw.0[BODY_AT..BODY_AT + length as usize]);
         self.count(Counter::Messages);
         if once {
             // The right is used, which is not to die unused: its reference goes, and nobody is told.
@@ -258,7 +260,6 @@ impl<M: Machine> Kernel<M> {
         let task = self.threads[usize::from(thread)].task;
         let right = self.tasks[usize::from(task)].names.get(name)?;
         let (Right::Receive(port) | Right::Set(port)) = right else { return Err(Error::BadRight) };
-        user::check(m, self.tasks[usize::from(task)].tables(), buffer, MESSAGE_BYTES, true)?;
         let source = match right {
             Right::Set(set) => self.ready_member(set),
             _ => self.ports.get(port).has_message().then_some(port),
@@ -268,6 +269,7 @@ impl<M: Machine> Kernel<M> {
             self.admit_senders(m, source);
             return Ok(Outcome::ok(0));
         }
+        user::check(m, self.tasks[usize::from(task)].tables(), buffer, MESSAGE_BYTES, true)?;
         if limit == 0 {
             return Err(Error::WouldBlock);
         }
@@ -300,7 +302,7 @@ impl<M: Machine> Kernel<M> {
         let Holder::Task { name: own_name, .. } = self.ports.get(port).holder else {
             return Err(Error::BadRight);
         };
-        let mut raw = Raw([0; MESSAGE_BYTES]);
+        let mut raw = Head([0; BODY_AT]);
         raw.put(offset_of!(Message, destination), own_name);
         let Some(slot) = self.ports.get(port).queue.head() else {
             self.ports.get_mut(port).replies_lost -= 1;
@@ -335,13 +337,17 @@ impl<M: Machine> Kernel<M> {
         raw.put64(offset_of!(Message, data_address), data.address);
         raw.put(offset_of!(Message, data_length), data.length);
         raw.put(offset_of!(Message, data_kind), data.kind.raw());
-        raw.0[BODY_AT..].copy_from_slice(&message.body);
+        // Behind the body that is in use the receiver's memory stays as it was. All of it was checked above.
+        let tables = self.tasks[usize::from(task)].tables();
+        user::load(m, tables, buffer, &raw.0)?;
+        let body = &message.body[..message.length as usize];
+        user::load(m, tables, buffer + BODY_AT as u64, body)?;
         self.pop_message(port);
         if data.kind != Data::None {
             self.settle_data(slot, true);
         }
         self.give_back_slot(slot);
-        user::copy_out(m, self.tasks[usize::from(task)].tables(), buffer, &raw.0)
+        Ok(())
     }
 
     /// Moves the rights of the message in `slot` into a task's name space.

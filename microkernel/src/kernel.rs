@@ -336,12 +336,14 @@ impl<M: Machine> Kernel<M> {
         while left != 0 {
             let at = left.trailing_zeros() as usize;
             left &= left - 1;
-            // Who is about to end runs no more.
-            if let Some(thread) = self.devices[at % WINDOWS_MAX].thread
-                && (event.violation.is_none() || event.culprit != at)
-            {
-                self.post(m, thread, abi::thread::WAKE_RESUMED as u32);
-                self.preempt_for(thread);
+            match self.devices[at % WINDOWS_MAX].thread {
+                // Who is about to end runs no more.
+                _ if event.violation.is_some() && event.culprit == at => {}
+                Some(thread) => {
+                    self.post(m, thread, abi::thread::WAKE_RESUMED as u32);
+                    self.preempt_for(thread);
+                }
+                None => self.resume_socket_threads(m, true),
             }
         }
         if let Some(misbehaviour) = event.violation {
@@ -350,7 +352,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// An interrupt made a thread ready: it runs at once if its priority is higher.
-    fn preempt_for(&mut self, thread: u16) {
+    pub(crate) fn preempt_for(&mut self, thread: u16) {
         if let Some(running) = self.current {
             let higher =
                 self.threads[usize::from(thread)].priority > self.threads[usize::from(running)].priority;
@@ -452,8 +454,12 @@ impl<M: Machine> Kernel<M> {
     #[inline]
     pub(crate) fn wake(&mut self, m: &mut M, thread: u16, status: u64, value: u64) {
         self.leave_queue(thread);
+        let slot = &mut self.threads[usize::from(thread)];
+        // What it sent went well, before it waited.
+        let (status, value) = if slot.calls { (0, status) } else { (status, value) };
+        slot.calls = false;
+        slot.state = State::Ready;
         m.context_result(usize::from(thread), status, value);
-        self.threads[usize::from(thread)].state = State::Ready;
         self.ready.push_back(&mut self.threads, thread);
     }
 

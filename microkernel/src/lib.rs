@@ -10,6 +10,7 @@
 //! | [`port`], [`names`], `rights`, `ipc`, `data` | ports and rights, and the messages that carry them, and data |
 //! | [`net_io`] | the network device on the path by message: packet filters, frames as messages |
 //! | [`module`], [`elf`], [`cmdline`] | what the machine boots from |
+//! | [`sockets`] | the stack in the kernel, where it is there |
 //! | [`symbols`] | the kernel's functions by name, for its panic report |
 //! | `syscall` | the system calls, a file for each family |
 //!
@@ -38,6 +39,7 @@ pub mod net_io;
 pub mod port;
 mod rights;
 pub mod sched;
+pub mod sockets;
 pub mod space;
 pub mod symbols;
 mod syscall;

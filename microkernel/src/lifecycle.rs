@@ -126,6 +126,7 @@ impl<M: Machine> Kernel<M> {
         let Thread { task, port, .. } = self.threads[usize::from(thread)];
         self.threads[usize::from(thread)] = Thread::FREE;
         self.unbind_thread(thread);
+        self.forget_sockets(m, thread);
         self.tasks[usize::from(task)].threads -= 1;
         self.kill_port(m, port, 0);
     }

@@ -19,6 +19,7 @@
 //! because assembly writes them; the core names them by number.
 
 use crate::frames::Frames;
+use crate::sockets::Sockets;
 use abi::Error;
 use abi::device::{Audit, NetInfo};
 use abi::path::Path;
@@ -109,7 +110,8 @@ pub struct Fault {
 /// What a driver wants done after a start or an interrupt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NetEvent {
-    /// Resume the bound threads, a bit for each window: they are idle and there is something for them.
+    /// Resume the bound threads, a bit for each window: they are idle and there is something for them. With the stack
+    /// in the kernel, any bit: those that it wants resumed.
     pub resume: u32,
     /// An owner wrote what cannot be into its window: that window is closed, the task must end.
     pub violation: Option<PeerMisbehaviour>,
@@ -165,7 +167,7 @@ pub trait Machine: Sized {
     /// The page tables of a task.
     type Space;
     /// The network device.
-    type Net: NetDevice;
+    type Net: NetDevice + Sockets;
 
     /// Makes an address space that maps nothing for the user; the kernel's half is shared.
     ///

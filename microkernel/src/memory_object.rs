@@ -10,6 +10,7 @@ use abi::Error;
 
 use crate::frames::{FRAME_BYTES, Frames};
 use crate::machine::Machine;
+use crate::sockets::Sockets;
 
 /// Memory objects, at most.
 pub const OBJECTS: usize = 256;
@@ -24,6 +25,8 @@ enum Backing {
     Paged { root: u64 },
     /// A device's, contiguous; never freed.
     Device { base: u64 },
+    /// The kernel's stack's, contiguous; it hears by the name when nobody refers to it any more.
+    Shared { base: u64, name: u32 },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +84,22 @@ impl MemoryObjects {
         Ok(index as u16)
     }
 
+    /// Makes the object of memory that the kernel's stack shares, with one reference.
+    ///
+    /// # Errors
+    /// [`Error::NoResources`]: out of objects.
+    pub fn create_shared(&mut self, base: u64, pages: u64, name: u32) -> Result<u16, Error> {
+        let index = self.free_slot()?;
+        self.table[index] = MemoryObject { references: 1, pages, backing: Backing::Shared { base, name } };
+        Ok(index as u16)
+    }
+
+    /// Can one more object be made, as far as the table goes?
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.free_slot().is_ok()
+    }
+
     /// Is there a device's window at this address that somebody still refers to?
     #[must_use]
     pub fn device_in_use(&self, window: u64) -> bool {
@@ -101,7 +120,7 @@ impl MemoryObjects {
         let object = &self.table[usize::from(index)];
         debug_assert!(page < object.pages);
         match object.backing {
-            Backing::Device { base } => base + page * FRAME_BYTES,
+            Backing::Device { base } | Backing::Shared { base, .. } => base + page * FRAME_BYTES,
             Backing::Paged { root } if object.pages <= TABLE_ENTRIES => read(m, root, page),
             Backing::Paged { root } => read(m, read(m, root, page / TABLE_ENTRIES), page % TABLE_ENTRIES),
         }
@@ -129,7 +148,16 @@ impl MemoryObjects {
         if object.references > 1 {
             return;
         }
-        let Backing::Paged { root } = object.backing else { return };
+        let root = match object.backing {
+            Backing::Paged { root } => root,
+            Backing::Device { .. } => return,
+            Backing::Shared { name, .. } => {
+                if let Some(net) = m.net() {
+                    net.give_back(name);
+                }
+                return;
+            }
+        };
         for page in 0..object.pages {
             frames.free(self.frame(m, index, page));
         }
@@ -149,7 +177,7 @@ impl MemoryObjects {
     #[cfg(test)]
     pub(crate) fn census(&self) -> (std::vec::Vec<u16>, u64) {
         let held = self.table.iter().filter(|o| o.references > 0).map(|o| match o.backing {
-            Backing::Device { .. } => 0,
+            Backing::Device { .. } | Backing::Shared { .. } => 0,
             Backing::Paged { .. } if o.pages <= TABLE_ENTRIES => o.pages + 1,
             Backing::Paged { .. } => o.pages + 1 + o.pages.div_ceil(TABLE_ENTRIES),
         });

@@ -10,7 +10,7 @@
 
 use abi::Error;
 use abi::counters::Counter;
-use abi::message::{BODY_BYTES, Data, NET_FRAME, frame};
+use abi::message::{Data, NET_FRAME, frame};
 use abi::vm::PAGE_BYTES;
 use netdev_driver::filter::{FilterTable, Program};
 
@@ -198,10 +198,8 @@ impl<M: Machine> Kernel<M> {
         (message.reply, message.carried) = (Right::None, Right::None);
         message.data_kind = if out_of_line { Data::OutOfLine } else { Data::Inline };
         message.data_length = length;
-        message.body = [0; BODY_BYTES];
-        if checksum_good {
-            message.body[..4].copy_from_slice(&frame::CHECKSUM_GOOD.to_le_bytes());
-        }
+        let known = if checksum_good { frame::CHECKSUM_GOOD } else { 0 };
+        message.body[..4].copy_from_slice(&known.to_le_bytes());
         self.net_io.queued[usize::from(opener)] = queued + 1;
         self.count(Counter::Messages);
         self.count_copy(bytes.len());

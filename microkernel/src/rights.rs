@@ -5,7 +5,7 @@
 //! number.
 
 use abi::Error;
-use abi::message::{BODY_BYTES, NOTIFY_DEAD_NAME};
+use abi::message::NOTIFY_DEAD_NAME;
 
 use crate::kernel::{Device, Kernel};
 use crate::machine::{Machine, NetDevice};
@@ -234,7 +234,6 @@ impl<M: Machine> Kernel<M> {
         message.id = NOTIFY_DEAD_NAME;
         message.sender = 0;
         message.length = 8;
-        message.body = [0; BODY_BYTES];
         message.body[..4].copy_from_slice(&name.to_le_bytes());
         message.body[4..8].copy_from_slice(&status.to_le_bytes());
         if self.ports.kind(port) == Kind::Messages {

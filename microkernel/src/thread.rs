@@ -61,6 +61,8 @@ pub struct Thread {
     pub pending: u32,
     /// When its wait ends at the latest, in nanoseconds since boot.
     pub deadline: u64,
+    /// Its wait is the second half of a [`abi::syscall::Syscall::MessageCall`].
+    pub calls: bool,
     /// Its place in a queue.
     pub link: Link,
 }
@@ -75,6 +77,7 @@ impl Thread {
         ticks_left: 0,
         pending: 0,
         deadline: u64::MAX,
+        calls: false,
         link: Link::NONE,
     };
 }

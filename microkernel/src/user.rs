@@ -9,16 +9,26 @@ use abi::vm::PAGE_BYTES;
 use crate::machine::Machine;
 use crate::space::is_user_range;
 
-/// The pieces of a range, one for each page: address and bytes.
-fn pieces(address: u64, length: usize) -> impl Iterator<Item = (u64, core::ops::Range<usize>)> {
-    let mut done = 0;
-    core::iter::from_fn(move || {
-        let at = address + done as u64;
-        let bytes = (length - done).min((PAGE_BYTES - at % PAGE_BYTES) as usize);
-        let range = done..done + bytes;
+/// Does something with each piece of a range, one for each page: its address, and which bytes of the range it is.
+#[inline(always)]
+fn each_piece(
+    address: u64,
+    length: usize,
+    mut work: impl FnMut(u64, core::ops::Range<usize>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let first = (PAGE_BYTES - address % PAGE_BYTES) as usize;
+    // Most of what is copied is short.
+    if length <= first {
+        return if length == 0 { Ok(()) } else { work(address, 0..length) };
+    }
+    work(address, 0..first)?;
+    let mut done = first;
+    while done < length {
+        let bytes = (length - done).min(PAGE_BYTES as usize);
+        work(address + done as u64, done..done + bytes)?;
         done += bytes;
-        (bytes > 0).then_some((at, range))
-    })
+    }
+    Ok(())
 }
 
 /// Can the task read, or write, all of a range? A range of no bytes only has to be somewhere where a task can have memory.
@@ -35,11 +45,7 @@ pub fn check<M: Machine>(
     if !is_user_range(address, length as u64) {
         return Err(Error::BadAddress);
     }
-    if pieces(address, length).all(|(at, _)| m.translate(space, at, write).is_some()) {
-        Ok(())
-    } else {
-        Err(Error::BadAddress)
-    }
+    each_piece(address, length, |at, _| m.translate(space, at, write).map(drop).ok_or(Error::BadAddress))
 }
 
 /// Copies from a task's memory.
@@ -50,11 +56,11 @@ pub fn copy_in<M: Machine>(m: &M, space: &M::Space, address: u64, bytes: &mut [u
     if !is_user_range(address, bytes.len() as u64) {
         return Err(Error::BadAddress);
     }
-    for (at, range) in pieces(address, bytes.len()) {
+    each_piece(address, bytes.len(), |at, range| {
         let phys = m.translate(space, at, false).ok_or(Error::BadAddress)?;
         m.copy_from_phys(phys, &mut bytes[range]);
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Copies to a task's memory: all, or nothing.
@@ -80,11 +86,11 @@ pub fn copy_to_frame<M: Machine>(
     if !is_user_range(address, bytes as u64) {
         return Err(Error::BadAddress);
     }
-    for (at, range) in pieces(address, bytes) {
+    each_piece(address, bytes, |at, range| {
         let phys = m.translate(space, at, false).ok_or(Error::BadAddress)?;
         m.copy_phys(frame + range.start as u64, phys, range.len());
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Copies from the start of a frame to a task's memory, `bytes` of at most a page.
@@ -101,11 +107,11 @@ pub fn copy_from_frame<M: Machine>(
     if !is_user_range(address, bytes as u64) {
         return Err(Error::BadAddress);
     }
-    for (at, range) in pieces(address, bytes) {
+    each_piece(address, bytes, |at, range| {
         let phys = m.translate(space, at, true).ok_or(Error::BadAddress)?;
         m.copy_phys(phys, frame + range.start as u64, range.len());
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Where a range of at most a page, which can be read, lies in physical memory: one piece, or two.
@@ -124,10 +130,12 @@ pub fn locate<M: Machine>(
     }
     let mut found = [(0, 0); 2];
     let mut count = 0;
-    for ((at, range), piece) in pieces(address, length).zip(&mut found) {
-        *piece = (m.translate(space, at, false).ok_or(Error::BadAddress)?, range.len());
+    each_piece(address, length, |at, range| {
+        let phys = m.translate(space, at, false).ok_or(Error::BadAddress)?;
+        *found.get_mut(count).ok_or(Error::TooLong)? = (phys, range.len());
         count += 1;
-    }
+        Ok(())
+    })?;
     Ok((found, count))
 }
 
@@ -146,9 +154,9 @@ fn fill<M: Machine>(
     bytes: &[u8],
     write: bool,
 ) -> Result<(), Error> {
-    for (at, range) in pieces(address, bytes.len()) {
+    each_piece(address, bytes.len(), |at, range| {
         let phys = m.translate(space, at, write).ok_or(Error::BadAddress)?;
         m.copy_to_phys(phys, &bytes[range]);
-    }
-    Ok(())
+        Ok(())
+    })
 }

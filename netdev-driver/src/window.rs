@@ -38,6 +38,8 @@ pub fn geometry(layout: &Layout) -> Option<Geometry> {
         reference_counts: layout.references_at,
         mbufs: layout.mbufs_at,
         clusters: layout.clusters_at,
+        external: 0,
+        external_bytes: 0,
         window_bytes: layout.bytes,
     })
     .ok()

@@ -19,7 +19,7 @@ use netdev_driver::{
     nic::{NicError, TxChecksum},
 };
 
-for_both! {
+for_both_devices! {
     frames_go_both_ways_lent;
     frames_go_both_ways_visited;
     a_burst_costs_few_register_accesses;

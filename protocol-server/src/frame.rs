@@ -3,6 +3,8 @@
 //! smoltcp parses every frame again and has the last word. What is here saves it two things: the search of all sockets for
 //! each packet ([`classify`] gives the key of the [`crate::demux`] table), and the byte-pair checksum of full segments.
 
+use alloc::vec::Vec;
+
 use crate::checksum::{Sum, pseudo_header};
 
 const ETHERNET_HEADER: usize = 14;
@@ -268,18 +270,60 @@ fn payload_bytes(segment: &[u8]) -> usize {
     segment.len().saturating_sub(header)
 }
 
+/// Copies a frame to `copy` with the field of its UDP checksum set to zero, "none"; false if it holds no UDP datagram.
+///
+/// A device that vouches for a checksum may do so because the frame never was on a wire, and then the field holds what the device of the
+/// sender would have gone on with. smoltcp sums each datagram that has a checksum, and would take this one for damaged.
+pub fn copy_without_checksum(frame: &[u8], copy: &mut Vec<u8>) -> bool {
+    const CHECKSUM_AT: usize = 6;
+    let transport = match u16_at(frame, 12) {
+        Some(ETHERTYPE_IPV4) if frame.get(23) == Some(&UDP) => usize::from(frame[ETHERNET_HEADER] & 0xf) * 4,
+        Some(ETHERTYPE_IPV6) if frame.get(20) == Some(&UDP) => 40,
+        _ => return false,
+    };
+    let at = ETHERNET_HEADER + transport + CHECKSUM_AT;
+    copy.clear();
+    copy.extend_from_slice(frame);
+    match copy.get_mut(at..at + 2) {
+        Some(field) => {
+            field.fill(0);
+            true
+        }
+        None => false,
+    }
+}
+
 /// Whether a frame that [`classify`] found to be TCP asks for a new connection: SYN without ACK.
 #[must_use]
 pub fn is_syn(frame: &[u8]) -> bool {
-    let flags = || {
-        let packet = frame.get(ETHERNET_HEADER..)?;
-        let transport = match u16_at(frame, 12)? {
-            ETHERTYPE_IPV4 => ipv4(packet)?,
-            _ => ipv6(packet)?,
-        };
-        transport.bytes.get(13).copied()
-    };
-    flags().is_some_and(|flags| flags & 0x12 == 0x02)
+    let flags = tcp_start(frame).and_then(|start| frame.get(start + 13));
+    flags.is_some_and(|flags| flags & 0x12 == 0x02)
+}
+
+/// Where the TCP header of a frame begins that is TCP.
+#[inline(always)]
+pub fn tcp_start(frame: &[u8]) -> Option<usize> {
+    match u16_at(frame, 12)? {
+        ETHERTYPE_IPV4 => Some(ETHERNET_HEADER + usize::from(frame.get(ETHERNET_HEADER)? & 15) * 4),
+        _ => Some(ETHERNET_HEADER + 40),
+    }
+}
+
+/// Makes the IP header say that so many bytes follow it. The transport's checksum is the caller's.
+pub fn set_payload_length(frame: &mut [u8], bytes: u16) -> Option<()> {
+    let kind = u16_at(frame, 12)?;
+    let packet = frame.get_mut(ETHERNET_HEADER..)?;
+    if kind != ETHERTYPE_IPV4 {
+        *packet.get_mut(4..)?.first_chunk_mut()? = bytes.to_be_bytes();
+        return Some(());
+    }
+    let length = usize::from(packet.first()? & 15) * 4;
+    let header = packet.get_mut(..length)?;
+    *header.get_mut(2..)?.first_chunk_mut()? = (bytes + length as u16).to_be_bytes();
+    *header.get_mut(10..)?.first_chunk_mut()? = [0; 2];
+    let sum = !Sum::new().bytes(header).fold();
+    *header.get_mut(10..)?.first_chunk_mut()? = sum.to_ne_bytes();
+    Some(())
 }
 
 /// A checksum that the device is to fill in: the sum from `start` to the frame's end goes to `start + offset`.

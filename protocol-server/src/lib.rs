@@ -1,4 +1,4 @@
-//! Oriel's protocol server: TCP/IP in a user task, over a link that is shared memory.
+//! Oriel's protocol server: TCP/IP in a user task, over a link that is shared memory; or, as a library, in the kernel.
 //!
 //! ```text
 //! applications      rings and pages (abi::socket)        control messages
@@ -7,7 +7,7 @@
 //!       |                      |                                |
 //!       |              [`stack`]   smoltcp, [`demux`], [`frame`], [`checksum`]
 //!       |                      |
-//!       |              [`link`]    a path: the window
+//!       |              [`link`]    a path: the window, messages, the driver
 //! ```
 //!
 //! The protocols themselves are smoltcp's. What is here is what surrounds them: the way of a packet from the link to the one
@@ -28,6 +28,7 @@ extern crate std;
 
 pub mod addresses;
 pub mod checksum;
+pub mod config;
 pub mod demux;
 pub mod dhcp;
 pub mod fragments;
@@ -40,6 +41,8 @@ pub mod socket;
 pub mod stack;
 pub mod status;
 pub mod system;
+
+pub use smoltcp::time::Instant;
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! The one boundary between the stack and the path by which frames travel.
 //!
-//! A path is one implementation of [`Link`]: [`window`] is the shared window of Reynolds and Heller; a path by message or one
-//! inside the kernel would be another, with the rest of the server unchanged.
+//! A path is one implementation of [`Link`], with the rest of the server unchanged: [`window`] is the shared window of Reynolds and
+//! Heller, [`message`] the path that it is compared with, [`direct`] the driver itself, for a stack in the kernel.
 //!
 //! # A burst, in phases
 //! 1. [`Link::receive`] lends frames; [`Link::release`] gives them back, all of a batch together.
@@ -17,6 +17,8 @@ use alloc::vec::Vec;
 
 use crate::frame::ChecksumRequest;
 
+pub mod direct;
+pub mod message;
 pub mod window;
 #[cfg(test)]
 pub mod wire;

@@ -12,10 +12,13 @@ use abi::{
     Error,
     socket::{Endpoint, MAGIC, Page, RECORD_BYTES, Record},
 };
-use core::sync::atomic::{
-    AtomicU32,
-    Ordering::{Acquire, Relaxed, Release},
-    fence,
+use core::{
+    ptr::NonNull,
+    sync::atomic::{
+        AtomicU32,
+        Ordering::{Acquire, Relaxed, Release},
+        fence,
+    },
 };
 use shmqueue::{
     Poster, WaitWord,
@@ -23,7 +26,7 @@ use shmqueue::{
     copy::copy_in,
 };
 
-use crate::system::SharedMemory;
+use crate::{socket::end::Ring, system::SharedMemory};
 
 /// The page and its rings. Fields drop in order: what points into the memory before the memory.
 pub struct SocketPage<M> {
@@ -111,6 +114,25 @@ impl<M: SharedMemory> SocketPage<M> {
         words.at(Page::TX_BYTES_AT).store(tx_bytes, Relaxed);
         let poster = Poster::new();
         Ok(Self { records, tx, words, poster, rx_head: 0, rx_tail: 0, tx_bytes, memory })
+    }
+
+    /// Where both rings are, for the application's ends: to the application and from it. The bytes of a `stream`'s receive ring are
+    /// apart.
+    pub(crate) fn rings(&self, stream: Option<(NonNull<u8>, usize)>) -> (Ring, Ring) {
+        let base = self.memory.address();
+        // SAFETY: as in `new`: both controls lie in the page, and the rings' bytes follow it.
+        let (rx_control, tx_control, data) = unsafe {
+            let control = |at: usize| -> &'static Control { base.byte_add(at).cast().as_ref() };
+            (control(Page::RX_RING_AT), control(Page::TX_RING_AT), base.byte_add(Page::RINGS_AT))
+        };
+        let (rx_data, rx_bytes, here) = match stream {
+            Some((data, bytes)) => (data.as_ptr(), bytes as u32, 0),
+            None => (data.as_ptr(), self.tx_bytes, self.tx_bytes as usize),
+        };
+        // SAFETY: the transmit ring begins here, inside of the memory (`new`).
+        let tx_data = unsafe { data.as_ptr().add(here) };
+        let rx = Ring { control: rx_control, data: rx_data, bytes: rx_bytes };
+        (rx, Ring { control: tx_control, data: tx_data, bytes: self.tx_bytes })
     }
 
     /// Takes the right to the memory that the application is to have, and says how long the memory is.
@@ -292,7 +314,8 @@ impl<M: SharedMemory> SocketPage<M> {
     }
 }
 
-fn record_bytes(record: &Record) -> [u8; RECORD_BYTES] {
+/// A [`Record`] as it lies in a ring.
+pub(crate) fn record_bytes(record: &Record) -> [u8; RECORD_BYTES] {
     let mut bytes = [0; RECORD_BYTES];
     bytes[0..4].copy_from_slice(&record.length.to_ne_bytes());
     bytes[4..8].copy_from_slice(&record.peer.family.to_ne_bytes());
@@ -301,7 +324,7 @@ fn record_bytes(record: &Record) -> [u8; RECORD_BYTES] {
     bytes
 }
 
-fn record_from(bytes: &[u8; RECORD_BYTES]) -> Record {
+pub(crate) fn record_from(bytes: &[u8; RECORD_BYTES]) -> Record {
     let word = |at: usize| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     let mut address = [0; 16];
     address.copy_from_slice(&bytes[8..24]);

@@ -12,6 +12,7 @@ use crate::{
     fragments::Fragments,
     frame,
     link::{Built, Link, LinkInfo},
+    socket::blind::Numbers,
 };
 
 /// What smoltcp needs to know. It sums UDP datagrams, which only it sees before they are cut into fragments; the checksums of TCP and
@@ -40,6 +41,8 @@ pub struct Traffic {
     pub copies: u64,
     /// Bytes of them.
     pub copied_bytes: u64,
+    /// The numbers of the last TCP segment that was sent.
+    pub numbers: Numbers,
 }
 
 impl Traffic {
@@ -115,12 +118,14 @@ impl<L: Link> TxToken for Tx<'_, L> {
             if let Some((request, payload)) = frame::finish_segment(buffer, offload) {
                 self.traffic.sent += 1;
                 self.traffic.count_payload(payload);
+                self.traffic.numbers = Numbers::of(buffer);
                 return (result, Built::Send(request));
             }
             let built = self.fragments.finish(buffer, offload);
             self.traffic.sent += u64::from(built != Built::Keep);
             if let frame::Class::Tcp(_, payload) = frame::classify(buffer, true) {
                 self.traffic.count_payload(payload);
+                self.traffic.numbers = Numbers::of(buffer);
             }
             (result, built)
         });

@@ -8,17 +8,20 @@ use alloc::{boxed::Box, vec::Vec};
 use smoltcp::{time::Instant, wire::IpCidr};
 
 use crate::{
-    demux::Slot,
+    demux::{NO_SLOT, Slot},
     dhcp::{DHCP_SLOT, Dhcp},
-    frame::is_syn,
+    frame::{copy_without_checksum, is_syn},
     link::{Link, RxFrame},
+    phy::Traffic,
     socket::{Context, Protocol, Served, Socket},
     stack::{Stack, Target},
     status::{Counters, StatusPage},
     system::{SharedMemory, System},
 };
 
+mod calls;
 pub mod requests;
+pub mod transfer;
 
 /// Sockets of all applications together, those that still send what was written among them.
 pub const SOCKETS: usize = 128;
@@ -40,9 +43,15 @@ pub struct Server<L: Link, S: System> {
     status_name: u32,
     dhcp: Option<Dhcp>,
     batch: Vec<L::Frame>,
+    /// A datagram whose checksum smoltcp must not look at.
+    scratch: Vec<u8>,
     /// The last pass took as many frames as a pass may.
     unfinished: bool,
     next_ident: u16,
+    /// Something that was written by request waits for company.
+    gathers: bool,
+    /// Applications map no rings: their ends are here.
+    keeps_ends: bool,
 }
 
 impl<L: Link, S: System> Server<L, S> {
@@ -62,9 +71,17 @@ impl<L: Link, S: System> Server<L, S> {
             status_name,
             dhcp: None,
             batch: Vec::with_capacity(BATCH),
+            scratch: Vec::new(),
             unfinished: false,
             next_ident: seed as u16 | 1,
+            gathers: false,
+            keeps_ends: false,
         })
+    }
+
+    /// From now on applications map the pages of their sockets alone, and ask for each read and write ([`transfer`]).
+    pub const fn keep_ends(&mut self) {
+        self.keeps_ends = true;
     }
 
     /// Gets the address by DHCP.
@@ -90,6 +107,7 @@ impl<L: Link, S: System> Server<L, S> {
     /// One pass; false if there was nothing to do.
     pub fn pass(&mut self, now: Instant) -> bool {
         self.stack.now = now;
+        self.gathers = false;
         self.counters.add(ServerCounter::Passes, 1);
         let before = self.stack.traffic;
         let mut worked = self.take_frames();
@@ -100,16 +118,19 @@ impl<L: Link, S: System> Server<L, S> {
             worked = true;
             dhcp.serve(&mut self.stack);
         }
+        worked |= self.count_traffic(&before);
+        self.stack.link.flush();
+        worked
+    }
+
+    /// Counts what has gone by since `before`; whether something was sent.
+    fn count_traffic(&mut self, before: &Traffic) -> bool {
         let traffic = self.stack.traffic;
         let sent = traffic.sent - before.sent;
         self.counters.add(ServerCounter::FramesOut, sent);
         self.counters.add(ServerCounter::StackCopies, traffic.copies - before.copies);
         self.counters.add(ServerCounter::StackCopiedBytes, traffic.copied_bytes - before.copied_bytes);
-        if sent != 0 {
-            worked = true;
-        }
-        self.stack.link.flush();
-        worked
+        sent != 0
     }
 
     fn take_frames(&mut self) -> bool {
@@ -143,6 +164,7 @@ impl<L: Link, S: System> Server<L, S> {
     fn take_frame(&mut self, frame: &L::Frame) {
         match self.stack.target(frame) {
             Target::Socket(slot) => self.take_socket_frame(frame.bytes(), slot),
+            Target::Datagram(slot) => self.take_datagram(frame, slot),
             Target::Stack => self.stack.ingress_alone(frame.bytes()),
             Target::Neighbour => {
                 self.stack.ingress_alone(frame.bytes());
@@ -152,6 +174,22 @@ impl<L: Link, S: System> Server<L, S> {
             }
             Target::Corrupt => self.counters.add(ServerCounter::DropBadChecksum, 1),
         }
+    }
+
+    /// A datagram in one frame, for a socket or for none.
+    fn take_datagram(&mut self, frame: &L::Frame, slot: Slot) {
+        let mut copy = core::mem::take(&mut self.scratch);
+        let mut bytes = frame.bytes();
+        if frame.checksum_good() && copy_without_checksum(bytes, &mut copy) {
+            self.stack.traffic.count_payload(copy.len() as u32);
+            bytes = &copy;
+        }
+        if slot == NO_SLOT {
+            self.stack.ingress_alone(bytes);
+        } else {
+            self.take_socket_frame(bytes, slot);
+        }
+        self.scratch = copy;
     }
 
     #[inline]
@@ -177,13 +215,26 @@ impl<L: Link, S: System> Server<L, S> {
                 continue;
             }
             worked = true;
-            let mut context =
-                Context { stack: &mut self.stack, system: &mut self.system, counters: &mut self.counters };
-            if socket.serve(&mut context) == Served::Gone {
-                self.remove(slot as Slot);
-            }
+            self.serve(slot as Slot);
         }
         worked
+    }
+
+    #[inline(always)]
+    fn serve(&mut self, slot: Slot) {
+        let Some(Some(socket)) = self.sockets.get_mut(usize::from(slot)) else { return };
+        let mut context =
+            Context { stack: &mut self.stack, system: &mut self.system, counters: &mut self.counters };
+        if socket.serve(&mut context) == Served::Gone {
+            self.remove(slot);
+        }
+    }
+
+    /// When the next timer runs out, in microseconds.
+    #[must_use]
+    pub fn next_deadline(&self) -> i64 {
+        let dhcp = self.dhcp.as_ref().map_or(i64::MAX, |dhcp| dhcp.deadline);
+        self.sockets.iter().flatten().fold(dhcp, |soonest, socket| soonest.min(socket.deadline))
     }
 
     /// Forgets a socket; its memory goes back.
@@ -211,11 +262,10 @@ impl<L: Link, S: System> Server<L, S> {
         // application's before it loads our wait word.
         shmqueue::sync::full_fence();
         let now = self.stack.now.total_micros();
-        let mut deadline = self.dhcp.as_ref().map_or(i64::MAX, |dhcp| dhcp.deadline);
+        let deadline = self.next_deadline();
         let mut work = self.stack.link.has_frames();
         for socket in self.sockets.iter().flatten() {
             work |= socket.has_work(now);
-            deadline = deadline.min(socket.deadline);
         }
         if work || deadline <= now {
             self.wake();
@@ -231,7 +281,8 @@ impl<L: Link, S: System> Server<L, S> {
         self.stack.link.clear_idle();
     }
 
-    fn publish_counters(&mut self) {
+    /// Makes the counters readable in the status page.
+    pub fn publish_counters(&mut self) {
         let open = self.sockets.iter().flatten().filter(|socket| socket.owner != 0).count();
         self.counters.set(ServerCounter::Sockets, open as u64);
         self.counters.set(ServerCounter::NoBuffer, self.stack.link.no_buffer());

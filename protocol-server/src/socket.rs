@@ -5,7 +5,9 @@
 //! | [`tcp`] | connections |
 //! | [`listener`] | listening TCP sockets and their backlog |
 //! | [`datagram`] | UDP and ICMP echo |
+//! | [`blind`] | what a stranger may not do to a connection (RFC 5961) |
 //! | [`set`] | smoltcp's sockets, and the receive rings that they write into |
+//! | [`end`] | the application's end of the rings, on the paths where it does not map them |
 //!
 //! A socket is looked at in a pass if a packet came for it, its deadline has passed, or its page shows something new
 //! ([`Socket::has_work`], three loads for an idle one).
@@ -29,7 +31,9 @@ use crate::{
     system::{SharedMemory, System},
 };
 
+pub mod blind;
 pub mod datagram;
+pub mod end;
 pub mod listener;
 pub mod set;
 pub mod tcp;
@@ -71,6 +75,8 @@ pub struct Socket<M> {
     pub owner: u32,
     /// A right to the thread to be resumed; 0 for none.
     pub thread: u32,
+    /// The application's ends of the rings, where it does not map them itself. Dropped before what they point into.
+    pub end: Option<end::End>,
     /// The shared page, until the application has closed the socket and all that it wrote was taken.
     pub page: Option<SocketPage<M>>,
     /// The smoltcp sockets: one, or a listener's.
@@ -102,6 +108,7 @@ impl<M: SharedMemory> Socket<M> {
         Self {
             owner,
             thread,
+            end: None,
             page: Some(page),
             set,
             protocol,
@@ -114,6 +121,13 @@ impl<M: SharedMemory> Socket<M> {
             state: State::Closed,
             events: 0,
         }
+    }
+
+    /// Whether it is this task's.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_of(&self, task: u32) -> bool {
+        self.owner == task && task != 0
     }
 
     /// Whether this pass has to serve it.
@@ -204,6 +218,7 @@ impl<M: SharedMemory> Socket<M> {
     /// The application has closed it, or has died. What it wrote is still sent, if that can be within a minute.
     pub fn close<S: System>(&mut self, system: &mut S, now: i64) {
         self.owner = 0;
+        self.end = None;
         if self.thread != 0 {
             system.release(self.thread);
             self.thread = 0;

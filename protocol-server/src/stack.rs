@@ -27,6 +27,8 @@ const EPHEMERAL_MIN: u16 = 49152;
 pub enum Target {
     /// To the socket in this slot.
     Socket(Slot),
+    /// A whole datagram: to the socket in this slot, or to the stack itself where there's none.
+    Datagram(Slot),
     /// To the stack itself.
     Stack,
     /// To the stack itself, and then sockets that wait for a link address may go on.
@@ -149,7 +151,7 @@ impl<L: Link> Stack<L> {
                 self.traffic.count_payload(payload);
                 self.demux.segment(&key)
             }
-            Class::Datagram(key) => self.demux.find(&key),
+            Class::Datagram(key) => return Target::Datagram(self.demux.find(&key)),
             Class::FirstFragment(fragment, key) => {
                 let slot = self.demux.find(&key);
                 self.demux.remember_fragment(fragment, slot);

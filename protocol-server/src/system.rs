@@ -80,6 +80,15 @@ pub trait System {
     /// Asks to be told by message when `thread` dies; false if it is dead already.
     fn watch(&mut self, thread: u32) -> bool;
 
+    /// Whether so many more bytes of this program's own memory can be had, in one piece. Asked before each allocation whose size or
+    /// number an application decides, and which could not say that it failed.
+    ///
+    /// # Errors
+    /// `NoResources`.
+    fn room_for(&mut self, _bytes: usize) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Gives up one reference to a right.
     fn release(&mut self, name: u32);
 }

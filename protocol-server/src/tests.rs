@@ -29,10 +29,12 @@ use crate::{
     system::{Exclusive, SharedMemory, System},
 };
 
+mod calls;
 mod datagrams;
 mod hostile;
 mod ring;
 mod tcp;
+mod transfer;
 
 /// Memory that server and application share; freed when both have let go of it.
 struct Shared {

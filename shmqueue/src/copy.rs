@@ -105,33 +105,42 @@ mod arch {
         }
     }
 
-    /// More than 16 bytes: 64 at a time, then 16 at a time, then the last 16, which may overlap those before.
+    /// More than 16 bytes: 128 at a time, by an index that counts up to zero, so that a turn is the moves and two instructions; then 16 at a
+    /// time, then the last 16, which may overlap those before.
     #[inline(never)]
     unsafe fn copy_long(dst: *mut u8, src: *const u8, len: usize) {
         debug_assert!(len > 16);
-        // SAFETY: the loops advance both pointers together and stop with 0 < left <= 16; the last move covers
-        // the 16 bytes that end the copy, which lie inside because len > 16.
+        let whole = len & !127;
+        // SAFETY: `whole <= len`, so both are inside, or at the end of, what the caller promised. The first loop moves the `whole` bytes
+        // before them; the second advances both together and stops with 0 or fewer than 16 bytes missing; the last move covers the 16 bytes
+        // that end the copy, which lie inside because len > 16.
         unsafe {
             asm!(
-                "sub {left}, 64",
-                "jb 3f",
+                "test {index}, {index}",
+                "jz 3f",
                 ".p2align 4",
                 "2:",
-                "movdqu {a}, [{src}]",
-                "movdqu {b}, [{src} + 16]",
-                "movdqu {c}, [{src} + 32]",
-                "movdqu {d}, [{src} + 48]",
-                "movdqu [{dst}], {a}",
-                "movdqu [{dst} + 16], {b}",
-                "movdqu [{dst} + 32], {c}",
-                "movdqu [{dst} + 48], {d}",
-                "add {src}, 64",
-                "add {dst}, 64",
-                "sub {left}, 64",
-                "jae 2b",
+                "movdqu {a}, [{src} + {index}]",
+                "movdqu {b}, [{src} + {index} + 16]",
+                "movdqu {c}, [{src} + {index} + 32]",
+                "movdqu {d}, [{src} + {index} + 48]",
+                "movdqu {e}, [{src} + {index} + 64]",
+                "movdqu {f}, [{src} + {index} + 80]",
+                "movdqu {g}, [{src} + {index} + 96]",
+                "movdqu {h}, [{src} + {index} + 112]",
+                "movdqu [{dst} + {index}], {a}",
+                "movdqu [{dst} + {index} + 16], {b}",
+                "movdqu [{dst} + {index} + 32], {c}",
+                "movdqu [{dst} + {index} + 48], {d}",
+                "movdqu [{dst} + {index} + 64], {e}",
+                "movdqu [{dst} + {index} + 80], {f}",
+                "movdqu [{dst} + {index} + 96], {g}",
+                "movdqu [{dst} + {index} + 112], {h}",
+                "add {index}, 128",
+                "jnz 2b",
                 "3:",
-                "add {left}, 48", // what is left, less 16
-                "jle 5f",
+                "sub {left}, 16",
+                "jbe 5f",
                 "4:",
                 "movdqu {a}, [{src}]",
                 "movdqu [{dst}], {a}",
@@ -142,8 +151,10 @@ mod arch {
                 "5:",
                 "movdqu {a}, [{src} + {left}]",
                 "movdqu [{dst} + {left}], {a}",
-                src = inout(reg) src => _, dst = inout(reg) dst => _, left = inout(reg) len => _,
+                src = inout(reg) src.add(whole) => _, dst = inout(reg) dst.add(whole) => _,
+                index = inout(reg) whole.wrapping_neg() => _, left = inout(reg) len - whole => _,
                 a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _,
+                e = out(xmm_reg) _, f = out(xmm_reg) _, g = out(xmm_reg) _, h = out(xmm_reg) _,
                 options(nostack)
             );
         }

@@ -6,17 +6,18 @@ use core::net::IpAddr;
 use abi::{
     Error,
     device::{Audit, NetInfo},
+    filter::COPY_ALL,
     syscall::Syscall,
 };
 
 use crate::{
     memory::{Mapping, MemoryObject},
-    port::Right,
+    port::{ReceiveRight, Right},
     raw,
     thread::ThreadRef,
 };
 
-/// An open device, this task's alone until it is dropped.
+/// An open device, until it is dropped: this task's alone, but for the path by message.
 #[derive(Debug)]
 pub struct Device(Right);
 
@@ -66,6 +67,44 @@ impl Device {
         Ok(info)
     }
 
+    /// On the path by message: from now on frames that the packet filter `program` wants ([`abi::filter`]) come to the port, as
+    /// [`NET_FRAME`](abi::message::NET_FRAME) messages; with `copy_all` filters of lower priorities may have them as well. A port has one
+    /// filter.
+    ///
+    /// # Errors
+    /// [`Error::BadArgument`] for a program that is not valid, and for an empty one, since no words take a filter away
+    /// ([`clear_filter`](Self::clear_filter)); [`Error::NoResources`]; [`Error::BadCall`] on another path.
+    pub fn set_filter(
+        &self,
+        port: &ReceiveRight,
+        priority: u8,
+        copy_all: bool,
+        program: &[u16],
+    ) -> Result<(), Error> {
+        if program.is_empty() {
+            return Err(Error::BadArgument);
+        }
+        self.call_set_filter(port, u64::from(priority) | if copy_all { COPY_ALL } else { 0 }, program)
+    }
+
+    /// Takes a port's filter away. What had come stays in the port.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]: it has none.
+    pub fn clear_filter(&self, port: &ReceiveRight) -> Result<(), Error> {
+        self.call_set_filter(port, 0, &[])
+    }
+
+    fn call_set_filter(&self, port: &ReceiveRight, priority: u64, program: &[u16]) -> Result<(), Error> {
+        let (device, port) = (self.0.name().into(), port.name().into());
+        let address = program.as_ptr().expose_provenance() as u64;
+        // SAFETY: the kernel reads so many words there, which we have borrowed.
+        unsafe {
+            raw::call(Syscall::DeviceSetFilter, [device, port, priority, address, program.len() as u64])
+        }
+        .map(drop)
+    }
+
     /// Sets the thread that its events resume.
     ///
     /// # Errors
@@ -102,6 +141,35 @@ impl Device {
     fn claim_words(&self, family: u64, high: u64, low: u64) -> Result<(), Error> {
         // SAFETY: touches no memory.
         unsafe { raw::call(Syscall::DeviceClaim, [self.0.name().into(), family, high, low]) }.map(drop)
+    }
+
+    /// Sends a frame, which the kernel copies, on the path by message; `checksum` is the call's.
+    ///
+    /// # Errors
+    /// [`Error::QueueFull`]: the device has no room now.
+    #[inline]
+    pub fn write(&self, frame: &[u8], checksum: u32) -> Result<(), Error> {
+        let (address, length) = (frame.as_ptr() as u64, frame.len() as u64);
+        // SAFETY: the kernel reads so many bytes, which we have borrowed.
+        unsafe { raw::call(Syscall::DeviceWrite, [self.0.name().into(), address, length, checksum.into()]) }
+            .map(drop)
+    }
+
+    /// As [`write`](Self::write), of the frame of so many bytes at the start of a page, which goes with it.
+    ///
+    /// # Errors
+    /// As there, and the page: it is still ours.
+    #[inline]
+    pub fn write_page(&self, page: Mapping, length: usize, checksum: u32) -> Result<(), (Error, Mapping)> {
+        let arguments = [self.0.name().into(), page.address(), length as u64, checksum.into()];
+        // SAFETY: the page is ours alone, and nobody here uses it after the kernel has taken it.
+        match unsafe { raw::call(Syscall::DeviceWritePage, arguments) } {
+            Ok(_) => {
+                page.give_away(length);
+                Ok(())
+            }
+            Err(error) => Err((error, page)),
+        }
     }
 
     /// The kernel's ledger, summed.

@@ -1,7 +1,10 @@
 //! The information page: the boot's facts and the kernel's command line.
 #![expect(unsafe_code, reason = "a page at a fixed address")]
 
-use abi::info::Info;
+use abi::{info::Info, path::Path};
+
+/// Unless the command line says otherwise, data of a page and more.
+const OUT_OF_LINE_BYTES: usize = 4096;
 
 /// The page.
 #[inline]
@@ -25,6 +28,18 @@ pub fn command_line() -> &'static str {
 #[must_use]
 pub fn option(key: &str) -> Option<&'static str> {
     option_of(command_line(), key)
+}
+
+/// The way to the network ([`Path::OPTION`]).
+#[must_use]
+pub fn path() -> Path {
+    option(Path::OPTION).and_then(Path::from_name).unwrap_or_default()
+}
+
+/// From how many bytes on a frame or a socket's data goes out of line, where it goes by message (`ool=BYTES`).
+#[must_use]
+pub fn out_of_line_bytes() -> usize {
+    option("ool").and_then(|bytes| bytes.parse().ok()).unwrap_or(OUT_OF_LINE_BYTES)
 }
 
 fn option_of<'l>(line: &'l str, key: &str) -> Option<&'l str> {

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`entry!`], [`entry`] | from the kernel's first instruction to `main`, and from `main` to the exit status |
 //! | [`task`], [`thread`] | tasks and threads: spawn, end, suspend, resume |
-//! | [`port`], [`message`], [`name`] | rights, messages, and the service that finds a server by its name |
+//! | [`port`], [`message`], [`rpc`], [`name`] | rights, messages, calls with data, and the service that finds a server by its name |
 //! | [`memory`], [`heap`] | mappings, memory objects, the global allocator |
 //! | [`device`] | what a driver in the kernel offers to a server |
 //! | [`time`], [`info`], [`counters`], [`mark`] | the clock, the boot's facts, what packets cost, and marks for the host's counting |
@@ -44,6 +44,7 @@ pub mod name;
 pub mod net;
 pub mod port;
 pub mod raw;
+pub mod rpc;
 pub mod sync;
 pub mod task;
 pub mod thread;

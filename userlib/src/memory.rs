@@ -9,6 +9,8 @@ use abi::{
     vm::{PAGE_BYTES, PROT_READ, PROT_WRITE},
 };
 
+use shmqueue::copy::{copy_in, copy_out};
+
 use crate::{port::Right, raw};
 
 /// Pages mapped into this task, until it is dropped.
@@ -58,6 +60,24 @@ impl Mapping {
     fn at(address: u64, len: usize) -> Result<Self, Error> {
         let base = NonNull::new(core::ptr::with_exposed_provenance_mut(address as usize));
         Ok(Self { base: base.ok_or(Error::PeerMisbehaviour)?, len })
+    }
+
+    /// Memory of its own that begins with `bytes`.
+    ///
+    /// # Errors
+    /// As for [`allocate`](Self::allocate).
+    pub fn with_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        let it = Self::allocate(bytes.len())?;
+        // SAFETY: the mapping is new, as long as the bytes at least, and nothing refers to it.
+        unsafe { copy_in(it.base.as_ptr(), bytes) };
+        Ok(it)
+    }
+
+    /// Copies the front of it to all of `bytes`, or as much as there is.
+    pub fn copy_out(&self, bytes: &mut [u8]) {
+        let length = bytes.len().min(self.len);
+        // SAFETY: so many bytes are mapped for as long as `self`, and nobody has an exclusive reference to them: see the type.
+        unsafe { copy_out(&mut bytes[..length], self.base.as_ptr()) };
     }
 
     /// Where it begins.

@@ -168,6 +168,11 @@ impl<'d> Outgoing<'d> {
         sent
     }
 
+    /// The message itself, for who hands it to the kernel in another way.
+    pub(crate) const fn message(&self) -> &Message {
+        &self.message
+    }
+
     fn send_to_name(&mut self, name: u32, limit: Option<Duration>) -> Result<(), Error> {
         self.message.destination = name;
         let address = (&raw const self.message) as u64;
@@ -193,7 +198,24 @@ pub struct Incoming<'b> {
     pages: Option<Mapping>,
 }
 
-impl Incoming<'_> {
+impl<'b> Incoming<'b> {
+    /// A message that the kernel has just written, with `buffer` as the room for data in line.
+    pub(crate) fn from_kernel(message: Message, buffer: &'b mut [u8]) -> Result<Self, Error> {
+        let (reply, carried) = (Right::from_name(message.reply), Right::from_name(message.carried));
+        let length = message.data_length as usize;
+        let (mut inline, mut pages) = (&[][..], None);
+        match Data::from_raw(message.data_kind) {
+            Some(Data::Inline) => inline = buffer.get(..length).ok_or(Error::PeerMisbehaviour)?,
+            Some(Data::OutOfLine) => {
+                let whole = length.next_multiple_of(PAGE_BYTES as usize);
+                // SAFETY: the kernel has just mapped these pages for us, and nobody else here knows of them.
+                pages = Some(unsafe { Mapping::adopt(message.data_address, whole) }?);
+            }
+            Some(Data::None) | None => {}
+        }
+        Ok(Self { message, reply, carried, inline, pages })
+    }
+
     /// The data that came along; empty if there was none, or no room for it was given.
     #[must_use]
     pub fn data(&self) -> &[u8] {
@@ -270,19 +292,7 @@ pub fn receive_with<'b>(
     let address = (&raw mut message).expose_provenance() as u64;
     // SAFETY: the kernel writes one message there, and any bytes are a message; data it writes to the buffer, which we have borrowed.
     unsafe { raw::call(Syscall::MessageReceive, [from.source_name().into(), address, limit_ns(limit)]) }?;
-    let (reply, carried) = (Right::from_name(message.reply), Right::from_name(message.carried));
-    let length = message.data_length as usize;
-    let (mut inline, mut pages) = (&[][..], None);
-    match Data::from_raw(message.data_kind) {
-        Some(Data::Inline) => inline = buffer.get(..length).ok_or(Error::PeerMisbehaviour)?,
-        Some(Data::OutOfLine) => {
-            let whole = length.next_multiple_of(PAGE_BYTES as usize);
-            // SAFETY: the kernel has just mapped these pages for us, and nobody else here knows of them.
-            pages = Some(unsafe { Mapping::adopt(message.data_address, whole) }?);
-        }
-        Some(Data::None) | None => {}
-    }
-    Ok(Incoming { message, reply, carried, inline, pages })
+    Incoming::from_kernel(message, buffer)
 }
 
 /// Somebody sent data that nobody here expects: takes the message, so that it does not stay in the way, and drops the data.

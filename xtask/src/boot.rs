@@ -1,5 +1,7 @@
 //! `cargo xtask boot`: the machine with its console on the terminal, or with a command at the host's end.
 
+mod services;
+
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -10,10 +12,11 @@ use crate::network::{self, Net, Place};
 use crate::session::Session;
 use crate::sys;
 use crate::vm::Vm;
+use services::Services;
 
 /// Runs the command.
 pub fn boot(args: &BootArgs) -> Result<()> {
-    let session = Session::for_machine(&args.machine, &[])?;
+    let session = Session::for_machine(&args.machine, &Services::tools(args))?;
     let mut machine = session.machine(&args.machine)?;
     if args.gdb {
         std::net::TcpListener::bind(("127.0.0.1", args.gdb_port)).map_err(|error| {
@@ -21,13 +24,15 @@ pub fn boot(args: &BootArgs) -> Result<()> {
         })?;
         machine.gdb = Some(args.gdb_port);
     }
+    let services = Services::start(args, &session)?;
     match &args.exec {
-        Some(command) => exec(&session, &machine, &args.guest, command),
+        Some(command) => exec(&session, &machine, &args.guest, command)?,
         None => {
             print_hints(&session, &machine);
-            interactive(&machine)
+            interactive(&machine)?;
         }
     }
+    services.finish()
 }
 
 fn print_hints(session: &Session, machine: &Machine) {

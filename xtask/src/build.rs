@@ -13,6 +13,8 @@ use crate::error::{Context as _, Error, Result, failed};
 /// The packages whose binaries run in the guest.
 const GUEST_PACKAGES: &[&str] = &["microkernel", "protocol-server", "apps"];
 const KERNEL: &str = "microkernel";
+/// What a Linux guest runs.
+const LINUX_PROGRAM: &str = "linux-guest";
 /// The member of the boot module that names the kernel's functions.
 const KERNEL_SYMBOLS: &str = "kernel.sym";
 /// Set by the outer process for the one inside the namespace, which must not build: it may have no network.
@@ -58,6 +60,18 @@ pub fn images() -> Result<Images> {
         libraries(cargo().args(["build", "--release", "-p", "insn-counter", "--features", "plugin"]))?;
     let plugin = plugin.pop().ok_or_else(|| Error::Failed("the build gave no plugin".into()))?;
     Ok(Images { kernel, programs, plugin })
+}
+
+/// Builds the Linux guest's program, static, since its machine has no C library.
+pub fn linux_program() -> Result<PathBuf> {
+    let mut build = cargo();
+    build.args(["rustc", "--profile", "guest", "-p", LINUX_PROGRAM, "--bin", LINUX_PROGRAM]);
+    // Behind the separator: for this program alone, and not for what it is built from.
+    let arguments = ["--message-format", "json-render-diagnostics", "--", "-C", "target-feature=+crt-static"];
+    let mut found = programs_of(&artifacts_of(build.args(arguments))?);
+    found
+        .remove(LINUX_PROGRAM)
+        .ok_or_else(|| Error::Failed(format!("the build gave no program `{LINUX_PROGRAM}`")))
 }
 
 impl Images {
@@ -128,12 +142,13 @@ fn parse(list: &str) -> Result<Images> {
 
 /// Runs a cargo build and gives its messages, one JSON object each.
 fn artifacts(build: &mut Command) -> Result<Vec<serde_json::Value>> {
-    let output = build
-        .args(["--message-format", "json-render-diagnostics"])
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .context("cannot start cargo")?;
+    artifacts_of(build.args(["--message-format", "json-render-diagnostics"]))
+}
+
+/// As [`artifacts`], of a command that asks for the messages already.
+fn artifacts_of(build: &mut Command) -> Result<Vec<serde_json::Value>> {
+    let output =
+        build.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cannot start cargo")?;
     if !output.status.success() {
         return failed("the build failed; see cargo's messages above");
     }
@@ -143,15 +158,19 @@ fn artifacts(build: &mut Command) -> Result<Vec<serde_json::Value>> {
 
 /// Builds and gives the programs by name.
 pub fn executables(build: &mut Command) -> Result<BTreeMap<String, PathBuf>> {
+    Ok(programs_of(&artifacts(build)?))
+}
+
+fn programs_of(artifacts: &[serde_json::Value]) -> BTreeMap<String, PathBuf> {
     let mut found = BTreeMap::new();
-    for artifact in artifacts(build)? {
+    for artifact in artifacts {
         if let Some(path) = artifact["executable"].as_str().map(PathBuf::from)
             && let Some(name) = path.file_name().and_then(|name| name.to_str())
         {
             found.insert(name.to_owned(), path.clone());
         }
     }
-    Ok(found)
+    found
 }
 
 fn libraries(build: &mut Command) -> Result<Vec<PathBuf>> {

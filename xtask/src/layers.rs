@@ -18,15 +18,18 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("memfuncs", &[]),
     ("mbuf", &["shmqueue"]),
     ("netdev-driver", &["abi", "shmqueue", "mbuf"]),
-    ("microkernel", &["abi", "shmqueue", "mbuf", "netdev-driver", "memfuncs"]),
+    // The stack as a library: the kernel has it in it on the monolithic path.
+    ("microkernel", &["abi", "shmqueue", "mbuf", "netdev-driver", "memfuncs", "protocol-server"]),
     ("userlib", &["abi", "shmqueue", "mbuf"]),
-    ("protocol-server", &["userlib", "abi", "shmqueue", "mbuf", "memfuncs"]),
+    ("protocol-server", &["userlib", "abi", "shmqueue", "mbuf", "netdev-driver", "memfuncs"]),
     // `abi` for its numbers: `badcalls` makes every system call by hand, and the shell and init speak the name service.
     ("apps", &["userlib", "abi", "pattern", "memfuncs"]),
     ("loom-tests", &["shmqueue", "mbuf"]),
+    ("fuzz", &["abi", "shmqueue", "mbuf", "netdev-driver", "userlib", "protocol-server"]),
     ("queue-bench", &["shmqueue"]),
     ("insn-counter", &["abi"]),
-    ("xtask", &["abi", "pattern", "insn-counter"]),
+    ("linux-guest", &["abi", "pattern"]),
+    ("xtask", &["abi", "pattern", "insn-counter", "linux-guest"]),
 ];
 
 /// Crates that only these may depend on.

@@ -23,10 +23,10 @@ pub fn loom(long: bool) -> Result<()> {
     if status.success() { Ok(()) } else { failed("a model check failed; see above") }
 }
 
-/// `cargo xtask inject`: the tests that run one side at every access of the other, on one processor.
+/// `cargo xtask inject`: the tests that run one side at every access of the other, on one processor, and the seeds of the fuzz targets.
 pub fn inject() -> Result<()> {
     let status = build::cargo()
-        .args(["test", "--quiet", "--release", "-p", "loom-tests"])
+        .args(["test", "--quiet", "--release", "-p", "loom-tests", "-p", "fuzz"])
         .env("RUSTFLAGS", "--cfg shmqueue_inject")
         .env("CARGO_TARGET_DIR", build::root().join("target").join("inject"))
         .status()

@@ -27,6 +27,7 @@ pub enum Nic {
     /// Intel 82540EM
     E1000,
     /// virtio-net over PCI
+    #[value(alias = "virtio-net")]
     Virtio,
 }
 
@@ -85,6 +86,8 @@ pub struct Machine {
     pub pcap: Option<PathBuf>,
     /// The counting plugin and the file that it writes.
     pub plugin: Option<(PathBuf, PathBuf)>,
+    /// Whether the plugin also keeps how often each block ran. A guest with more code than it has room for does without.
+    pub blocks: bool,
     /// Waits for a debugger on this TCP port.
     pub gdb: Option<u16>,
     /// The console.
@@ -119,7 +122,11 @@ impl Machine {
             qemu.arg("-object").arg(format!("filter-dump,id=pcap,netdev=n0,file={}", escaped(pcap)));
         }
         if let Some((plugin, out)) = &self.plugin {
-            qemu.arg("-plugin").arg(format!("{},out={}", escaped(plugin), escaped(out)));
+            let mut words = format!("{},out={}", escaped(plugin), escaped(out));
+            if self.blocks {
+                words += &format!(",blocks={}", escaped(&blocks_file(out)));
+            }
+            qemu.arg("-plugin").arg(words);
         }
         if let Some(port) = self.gdb {
             qemu.args(["-S", "-gdb", &format!("tcp:127.0.0.1:{port}")]);
@@ -147,6 +154,11 @@ impl Machine {
 /// QEMU's option values double their commas.
 fn escaped(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
+}
+
+/// The counting plugin's second file, beside its first.
+pub fn blocks_file(out: &Path) -> PathBuf {
+    out.with_extension("blocks")
 }
 
 /// Chooses the executor: KVM only if a trial shows that it runs this very kernel.
@@ -196,6 +208,7 @@ pub(crate) mod tests {
             backend: Backend::Link(link),
             pcap: None,
             plugin: None,
+            blocks: true,
             gdb: None,
             serial: Serial::Piped,
         }

@@ -1,24 +1,30 @@
 //! `cargo xtask`: every command that a person types to build, boot, test and measure Oriel.
 //!
-//! `cli` says what can be asked for; each command is a module (`run`, `boot`, `bench`, `test`, `loom`, `spin`, `mutants`, `queue_bench`, `qemu_test`, `setup`).
+//! `cli` says what can be asked for; each command is a module (`run`, `boot`, `bench`, `profile`, `report`, `test`, `loom`, `spin`, `fuzz`, `mutants`,
+//! `queue_bench`, `qemu_test`, `setup`).
 //! Below them: `session` prepares (tools, images, namespace, link), `machine` writes every QEMU command line, `vm` is one that
 //! runs, `console` talks to it, `cells` measures one transfer against `traffic` (built in) or `peers` (other people's).
 
 mod bench;
 mod boot;
 mod build;
+mod capture;
 mod cells;
+mod chaos;
 mod cli;
 mod console;
 mod cpio;
 mod elf;
 mod error;
+mod fuzz;
 mod layers;
+mod linux;
 mod loom;
 mod machine;
 mod mutants;
 mod network;
 mod peers;
+mod profile;
 mod qemu_test;
 mod queue_bench;
 mod relay;
@@ -28,6 +34,7 @@ mod run;
 mod session;
 mod setup;
 mod spin;
+mod standalone;
 mod sys;
 mod test;
 mod traffic;
@@ -45,11 +52,15 @@ fn main() -> ExitCode {
         Command::Boot(args) => boot::boot(&args),
         Command::Test(args) => test::test(&args),
         Command::Bench(args) => bench::bench(&args),
+        Command::Profile(args) => profile::profile(&args),
+        Command::Report(args) => report::report(&args),
         Command::Loom(args) => loom::loom(args.long),
         Command::Inject => loom::inject(),
         Command::Spin(args) => spin::spin(&args),
+        Command::Fuzz(args) => fuzz::fuzz(&args),
         Command::Mutants(args) => mutants::mutants(&args),
         Command::QueueBench(args) => queue_bench::queue_bench(&args),
+        Command::Chaos(args) => chaos::chaos(&args),
         Command::QemuTest(args) => qemu_test::qemu_test(&args),
         Command::Setup => setup::ensure(setup::ALL),
     };

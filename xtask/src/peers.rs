@@ -5,6 +5,10 @@
 //! wants to be told by a control connection, in one line of text, what to receive; we are that client, and the guest's ttcp
 //! makes the data connection. `iperf -s` takes the first word of a connection for flags, which are zero in our pattern.
 
+pub mod ftp;
+pub mod x11;
+pub mod xwd;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -25,6 +29,15 @@ pub enum Peer {
     Nuttcp,
     /// iperf 2
     Iperf,
+    /// Threads of this program, and a Linux guest beside Oriel (only `bench` knows this one)
+    Linux,
+}
+
+impl Peer {
+    /// Whether the other end is this program.
+    pub fn is_builtin(self) -> bool {
+        matches!(self, Self::Builtin | Self::Linux)
+    }
 }
 
 /// nuttcp's control port for receivers.

@@ -1,16 +1,29 @@
-//! The table that a person reads and the JSON that a program reads, from the same measurements.
+//! The table that a person reads and the JSON that a program reads, from the same measurements; below, the pages made of that JSON.
+
+mod about;
+mod bars;
+mod html;
+mod markup;
+mod pages;
+mod paper;
+pub mod queues;
+mod rows;
+mod stack;
+mod style;
+mod svg;
+mod tables;
 
 use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::cells::{Cell, Measurement};
+use crate::cells::{Cell, Measurement, Unit};
 use crate::error::{Context as _, Result};
 use crate::machine::{Accel, Board, Nic, name_of};
 use crate::peers::Peer;
 
-pub mod queues;
+pub use self::pages::{report, write_results};
 
 /// What all cells of a run have in common.
 #[derive(Debug, Clone)]
@@ -31,15 +44,23 @@ pub struct Setup {
 
 /// Costs by packet: frames in both directions.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct PerPacket {
-    copies: f64,
-    copied_bytes: f64,
-    syscalls: f64,
-    device_starts: f64,
-    switches: f64,
-    interrupts: f64,
-    resumes_sent: f64,
-    resumes_spared: f64,
+pub struct PerPacket {
+    /// Copies by the processor.
+    pub copies: f64,
+    /// Bytes that they moved.
+    pub copied_bytes: f64,
+    /// Traps by tasks.
+    pub syscalls: f64,
+    /// Of them, those that start the device.
+    pub device_starts: f64,
+    /// Changes of the address space.
+    pub switches: f64,
+    /// The device's interrupts.
+    pub interrupts: f64,
+    /// Wake-ups.
+    pub resumes_sent: f64,
+    /// Wake-ups that were not needed.
+    pub resumes_spared: f64,
 }
 
 fn counter(measurement: &Measurement, name: &str) -> u64 {
@@ -51,11 +72,28 @@ fn ending(measurement: &Measurement, end: &str) -> u64 {
     measurement.counters.iter().filter(|(name, _)| name.ends_with(end)).map(|(_, value)| value).sum()
 }
 
-fn frames(measurement: &Measurement) -> u64 {
+/// Frames in and out.
+pub fn frames(measurement: &Measurement) -> u64 {
     counter(measurement, "frames_in") + counter(measurement, "frames_out")
 }
 
-fn per_packet(measurement: &Measurement) -> PerPacket {
+/// What happened beside instructions, by name.
+pub fn events(measurement: &Measurement) -> [(&'static str, u64); 8] {
+    let of = |name| counter(measurement, name);
+    [
+        ("copies", ending(measurement, "_copies")),
+        ("bytes copied", ending(measurement, "_copied_bytes")),
+        ("traps", of("syscalls")),
+        ("device starts", of("device_starts")),
+        ("switches", of("switches")),
+        ("interrupts", of("interrupts")),
+        ("wake-ups", of("resumes_sent") + of("task_resumes")),
+        ("spared", of("resumes_spared") + of("server_wakes_spared")),
+    ]
+}
+
+/// The counters of a cell by packet.
+pub fn per_packet(measurement: &Measurement) -> PerPacket {
     let packets = frames(measurement).max(1) as f64;
     let by = |count: u64| count as f64 / packets;
     let of = |name| by(counter(measurement, name));
@@ -70,14 +108,6 @@ fn per_packet(measurement: &Measurement) -> PerPacket {
         resumes_sent: of("resumes_sent") + of("task_resumes"),
         resumes_spared: of("resumes_spared") + of("server_wakes_spared"),
     }
-}
-
-/// Instructions per KiB moved, or per transaction.
-fn instructions(measurement: &Measurement) -> Option<[f64; 2]> {
-    let counted = measurement.instructions?;
-    let unit = if measurement.cell == Cell::Rr1 { 1.0 } else { 1024.0 };
-    let units = measurement.count.max(1) as f64 / unit;
-    Some([counted.kernel as f64 / units, counted.user as f64 / units])
 }
 
 /// Above the rows.
@@ -121,13 +151,13 @@ pub fn print_heading() {
 /// One row, as soon as the cell is done.
 pub fn print_row(setup: &Setup, measurement: &Measurement) {
     let p = per_packet(measurement);
-    let counted = instructions(measurement).map_or("-".into(), |[k, u]| format!("{:.0}", k + u));
+    let counted = measurement.instructions_per_unit().map_or("-".into(), |[k, u]| format!("{:.0}", k + u));
     println!(
         "{:<7} {:<7} {:>8} {:>6} {:>9} {:>9}  {:>6.3} {:>7.1} {:>6.3} {:>6.3} {:>6.3} {:>6.3} {:>6.3} {:>6.3}  {}",
         name_of(&setup.nic),
         measurement.cell.to_string(),
         significant(measurement.rate()),
-        format!("{:.1}%", 100.0 * measurement.rate() / measurement.host_rate),
+        measurement.host_rate.map_or("-".into(), |host| format!("{:.1}%", 100.0 * measurement.rate() / host)),
         frames(measurement),
         counted,
         p.copies,
@@ -145,7 +175,7 @@ pub fn print_row(setup: &Setup, measurement: &Measurement) {
 fn verdict(setup: &Setup, measurement: &Measurement) -> String {
     match &measurement.problem {
         Some(problem) => format!("WRONG: {problem}"),
-        None if setup.peer == Peer::Builtin || measurement.cell == Cell::Rr1 => "verified".into(),
+        None if setup.peer.is_builtin() || measurement.cell == Cell::Rr1 => "verified".into(),
         None => "counts agree".into(),
     }
 }
@@ -156,11 +186,12 @@ pub fn print_legend(setup: &Setup) {
         "\nMB/s: a million bytes a second (rr1: transactions a second), by the {} clock; \"of the host's\": as a part of what two\n\
          threads of the host reach over its own loopback with the same writes, right after the cell. insns: guest instructions,\n\
          kernel and user, without idle time, per KiB (rr1: per transaction). All columns after it: per frame, in or out.",
-        if setup.peer == Peer::Builtin { "host's" } else { "guest's" }
+        if setup.peer.is_builtin() { "host's" } else { "guest's" }
     );
 }
 
-fn significant(value: f64) -> String {
+/// Three digits or so.
+pub fn significant(value: f64) -> String {
     if value >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") }
 }
 
@@ -189,18 +220,28 @@ pub fn to_json(setup: &Setup, measurement: &Measurement) -> Value {
         "verified": measurement.problem.is_none(),
         "counters": measurement.counters,
     });
-    let is_rr = measurement.cell == Cell::Rr1;
-    object["mb_per_s"] = json!(measurement.count as f64 / 1e6 / measurement.seconds.max(1e-9));
-    if is_rr {
+    let unit = measurement.cell.unit();
+    if unit == Unit::Kib || measurement.cell == Cell::Rr1 {
+        object["mb_per_s"] = json!(Unit::Kib.rate(measurement.count, measurement.seconds));
+    }
+    if unit == Unit::Transaction {
         object["transactions_per_s"] = json!(measurement.rate());
     }
-    object["ratio_to_host"] = json!(measurement.rate() / measurement.host_rate);
+    object["unit"] = json!(unit.name());
+    object["rate"] = json!(measurement.rate());
+    object["rate_unit"] = json!(unit.rate_name());
+    if let Some(host) = measurement.host_rate {
+        object["ratio_to_host"] = json!(measurement.rate() / host);
+    }
+    if let Some(lost) = measurement.lost {
+        object["lost"] = json!(lost);
+    }
     object["calls"] = json!(measurement.calls);
     if let Some(problem) = &measurement.problem {
         object["problem"] = json!(problem);
     }
-    if let Some([kernel, user]) = instructions(measurement) {
-        let unit = if is_rr { "transaction" } else { "kib" };
+    if let Some([kernel, user]) = measurement.instructions_per_unit() {
+        let unit = unit.name();
         object[format!("insns_per_{unit}")] = json!(kernel + user);
         object[format!("insns_kernel_per_{unit}")] = json!(kernel);
         object[format!("insns_user_per_{unit}")] = json!(user);
@@ -208,8 +249,9 @@ pub fn to_json(setup: &Setup, measurement: &Measurement) -> Value {
     object
 }
 
-/// Writes the file of `--json`.
-pub fn write_json(file: &Path, cells: Vec<Value>) -> Result<()> {
+/// Writes the file of `--json`. Each row says what it was measured with and how.
+pub fn write_json(file: &Path, mut cells: Vec<Value>) -> Result<()> {
+    about::add(&mut cells);
     let text = format!("{:#}\n", Value::Array(cells));
     fs::write(file, text).context(format!("cannot write {}", file.display()))
 }
@@ -228,6 +270,18 @@ pub fn check_writable(file: Option<&Path>) -> Result<()> {
         fs::remove_file(file).ok();
     }
     Ok(())
+}
+
+/// Compares with a file that was looked at, or writes it if UPDATE_GOLDEN is set.
+#[cfg(test)]
+fn golden(name: &str, text: &str) {
+    let file = crate::build::root().join("xtask/src/report/golden").join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&file, text).unwrap();
+    }
+    let wanted = fs::read_to_string(&file).unwrap_or_default();
+    let first = text.lines().zip(wanted.lines()).find(|(is, was)| is != was);
+    assert!(text == wanted, "{} differs, first here: {first:?}", file.display());
 }
 
 #[cfg(test)]
@@ -255,8 +309,10 @@ mod tests {
             cell,
             count: 2_048_000,
             seconds: 2.0,
-            host_rate: 4.096,
+            host_rate: Some(4.096),
+            lost: None,
             instructions: Some(Instructions { kernel: 500_000, user: 1_500_000 }),
+            executed: Vec::new(),
             calls: Some(5),
             counters: counters.map(|(name, value)| (name.to_owned(), value)).into(),
             problem: None,

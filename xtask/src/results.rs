@@ -41,7 +41,19 @@ impl Fields {
 
     /// All numbers but what describes the transfer itself: the counters.
     pub fn counters(&self) -> BTreeMap<String, u64> {
-        const NOT_COUNTERS: &[&str] = &["bytes", "ns", "calls", "digest", "verified", "transactions"];
+        const NOT_COUNTERS: &[&str] = &[
+            "bytes",
+            "ns",
+            "calls",
+            "digest",
+            "verified",
+            "transactions",
+            "received",
+            "wrong",
+            "dots",
+            "pixels",
+            "sync_ns",
+        ];
         let pairs = self.0.iter().filter(|(key, _)| !NOT_COUNTERS.contains(&key.as_str()));
         pairs.filter_map(|(key, value)| Some((key.clone(), parse(value)?))).collect()
     }

@@ -1,8 +1,8 @@
 //! `cargo xtask run`: one boot, the cells, the table.
 
 use crate::cells::{Cell, Ports, Setting};
-use crate::cli::{FigureArgs, MachineArgs, Queue, RunArgs};
-use crate::error::{Result, failed};
+use crate::cli::{FigureArgs, Queue, RunArgs};
+use crate::error::{Error, Result, failed};
 use crate::machine::{Accel, Machine, name_of};
 use crate::network::Net;
 use crate::peers::Peer;
@@ -14,16 +14,16 @@ use crate::vm::Vm;
 /// The programs that these figures need.
 pub fn tools(figures: &FigureArgs) -> &'static [Tool] {
     match figures.peer {
-        Peer::Builtin => &[],
+        Peer::Builtin | Peer::Linux => &[],
         Peer::Nuttcp => &[setup::NUTTCP],
         Peer::Iperf => &[setup::IPERF],
     }
 }
 
 /// What the rows have in common.
-pub fn setup_of(args: &MachineArgs, queue: Queue, machine: &Machine, figures: &FigureArgs) -> Setup {
+pub fn setup_of(path: &str, queue: Queue, machine: &Machine, figures: &FigureArgs) -> Setup {
     Setup {
-        path: name_of(&args.path),
+        path: path.into(),
         queue: name_of(&queue),
         nic: machine.nic,
         board: machine.board,
@@ -34,13 +34,18 @@ pub fn setup_of(args: &MachineArgs, queue: Queue, machine: &Machine, figures: &F
 
 /// Runs the command.
 pub fn run(args: &RunArgs) -> Result<()> {
+    if args.figures.peer == Peer::Linux {
+        return Err(Error::Usage("--peer linux puts a Linux guest beside Oriel: that is for `bench`".into()));
+    }
+    let path = args.machine.one_path()?;
+    let seconds = args.figures.seconds.unwrap_or(3);
     report::check_writable(args.figures.json.as_deref())?;
     // The first command of a newcomer: it brings the peers of the other commands too.
     let session = Session::for_machine(&args.machine, tools(&args.figures))?;
     let machine = session.machine(&args.machine)?;
     // Under KVM there's nothing that could count.
     let machine = if machine.accel == Accel::Tcg { session.counted(&machine) } else { machine };
-    let setup = setup_of(&args.machine, args.machine.queue[0], &machine, &args.figures);
+    let setup = setup_of(&name_of(&path), args.machine.one_queue()?, &machine, &args.figures);
     println!(
         "Booting: {} MiB, {}, {} {}, executed by {}, {}",
         machine.memory_mib,
@@ -55,17 +60,12 @@ pub fn run(args: &RunArgs) -> Result<()> {
         if machine.plugin.is_some() { "instructions counted" } else { "instructions not counted" },
     );
     let mut vm = Vm::boot(&machine)?;
-    println!("Up. {} s a cell; {} is the peer.\n", args.figures.seconds, name_of(&args.figures.peer));
+    println!("Up. {seconds} s a cell; {} is the peer.\n", name_of(&args.figures.peer));
     report::print_heading();
     let (mut rows, mut wrong, mut ports) = (Vec::new(), Vec::new(), Ports::new());
     for cell in Cell::of(args.figures.direction, &args.figures.size) {
-        let mut setting = Setting {
-            vm: &mut vm,
-            link: &session.link,
-            ports: &mut ports,
-            peer: args.figures.peer,
-            seconds: args.figures.seconds,
-        };
+        let mut setting =
+            Setting { vm: &mut vm, link: &session.link, ports: &mut ports, peer: args.figures.peer, seconds };
         let measurement = setting.measure(cell)?;
         report::print_row(&setup, &measurement);
         if measurement.problem.is_some() {

@@ -54,27 +54,27 @@ impl Session {
         Self::open(args.net, tools, args.kernel.as_deref(), &args.module)
     }
 
-    /// The machine with these options, of which only `bench` takes several kinds of queue.
+    /// The machine with these options, of which none has several values.
     pub fn machine(&self, args: &MachineArgs) -> Result<Machine> {
-        match args.queue[..] {
-            [queue] => self.machine_with(args, queue),
-            _ => Err(Error::Usage("--queue: a machine has one kind; bench compares two".into())),
-        }
+        self.machine_with(args, args.one_path()?, args.one_queue()?, args.one_nic()?)
     }
 
-    /// The machine with these options and this kind of queue.
-    pub fn machine_with(&self, args: &MachineArgs, queue: Queue) -> Result<Machine> {
+    /// The machine with these options, on this path, with this kind of queue and this network device.
+    pub fn machine_with(&self, args: &MachineArgs, path: Path, queue: Queue, nic: Nic) -> Result<Machine> {
         let module = self.write_module("modules.cpio", &self.images)?;
-        let Path::Window = args.path;
-        let (queue, pools) = (name_of(&queue), args.pools);
-        let mut arguments =
-            format!("path=window queue={queue} pools={pools} {}", self.link.kernel_arguments());
+        let mut arguments = format!(
+            "path={} queue={} pools={} {}",
+            name_of(&path),
+            name_of(&queue),
+            args.pools,
+            self.link.kernel_arguments()
+        );
         if !args.append.is_empty() {
             arguments += &format!(" {}", args.append);
         }
         let mut machine = Machine {
             board: args.board,
-            nic: args.nic,
+            nic,
             accel: Accel::Tcg,
             memory_mib: args.memory,
             kernel: self.images.kernel.clone(),
@@ -83,6 +83,7 @@ impl Session {
             backend: Backend::Link(self.link.clone()),
             pcap: args.pcap.clone(),
             plugin: None,
+            blocks: true,
             gdb: None,
             serial: Serial::Piped,
         };
@@ -103,6 +104,7 @@ impl Session {
             backend: Backend::Link(self.link.clone()),
             pcap: None,
             plugin: None,
+            blocks: true,
             gdb: None,
             serial: Serial::Piped,
         })

@@ -4,6 +4,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::build;
 use crate::error::{Result, failed};
 use crate::sys;
 
@@ -28,11 +29,24 @@ pub const NUTTCP: Tool = Tool { program: "nuttcp", package: "nuttcp" };
 pub const IPERF: Tool = Tool { program: "iperf", package: "iperf" };
 /// The linker driver that rustc calls.
 pub const CC: Tool = Tool { program: "cc", package: "gcc" };
+/// Compiles libFuzzer. Only `cargo xtask fuzz` needs it.
+pub const CXX: Tool = Tool { program: "c++", package: "g++" };
 /// Explores the models beside `shmqueue`. Only `cargo xtask spin` needs it.
 pub const SPIN: Tool = Tool { program: "spin", package: "spin" };
 
 /// Counts instructions on the host. Only `cargo xtask queue-bench --insns` needs it.
 pub const VALGRIND: Tool = Tool { program: "valgrind", package: "valgrind" };
+
+/// Fetches packages. Only `--peer linux` needs it, and only on its first run.
+pub const APT_GET: Tool = Tool { program: "apt-get", package: "apt" };
+/// Takes packages apart.
+pub const DPKG_DEB: Tool = Tool { program: "dpkg-deb", package: "dpkg" };
+/// Takes archives apart.
+pub const TAR: Tool = Tool { program: "tar", package: "tar" };
+/// The other end of the guest's `ftp`. Only what runs that needs it.
+pub const VSFTPD: Tool = Tool { program: "vsftpd", package: "vsftpd" };
+/// The other end of the guest's `xdots`. Only what runs that needs it.
+pub const XVFB: Tool = Tool { program: "Xvfb", package: "xvfb" };
 
 /// Everything that any command needs.
 pub const ALL: &[Tool] = &[QEMU, IP, TC, UNSHARE, NUTTCP, IPERF, CC];
@@ -101,6 +115,31 @@ pub fn ensure(tools: &[Tool]) -> Result<()> {
         .status();
     let still: Vec<_> = missing.iter().filter(|tool| !present(**tool)).collect();
     if done.is_ok_and(|status| status.success()) && still.is_empty() { Ok(()) } else { failed(advice) }
+}
+
+/// Installs cargo-fuzz, which comes from crates.io and not from a package of the system.
+pub fn ensure_cargo_fuzz() -> Result<()> {
+    let present = || {
+        let mut version = build::cargo();
+        version.args(["fuzz", "--version"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        version.status().is_ok_and(|status| status.success())
+    };
+    if present() {
+        return Ok(());
+    }
+    eprintln!("installing cargo-fuzz");
+    // Not into this repository's target folder, nor with its flags.
+    let mut install = build::cargo();
+    install
+        .args(["install", "cargo-fuzz", "--locked", "--quiet"])
+        .env_remove("CARGO_TARGET_DIR")
+        .env_remove("RUSTFLAGS");
+    let done = install.status();
+    if done.is_ok_and(|status| status.success()) && present() {
+        Ok(())
+    } else {
+        failed("cargo-fuzz missing; type: cargo install cargo-fuzz --locked")
+    }
 }
 
 fn packages(missing: &[Tool]) -> Vec<&'static str> {

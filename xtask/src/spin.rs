@@ -1,12 +1,12 @@
-//! `cargo xtask spin`: explores the SPIN models beside `shmqueue`, which cover what loom cannot: streams without an end,
+//! `cargo xtask spin`: explores the SPIN models beside `shmqueue` and `mbuf`, which cover what loom cannot: streams without an end,
 //! indices that wrap around, and the store buffers of x86, spelled out.
 //!
-//! Each model of `shmqueue/spin/` runs with sequential consistency and with store buffers (`-DTSO`), and must have no
+//! Each model of `shmqueue/spin/` and `mbuf/spin/` runs with sequential consistency and with store buffers (`-DTSO`), and must have no
 //! error. Each variant that the model names in a line `// broken: NAME` (`-DBROKEN_NAME`, with store buffers) must have one:
 //! a model that accepts anything proves nothing.
 
 use std::fs;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Instant;
 
@@ -15,10 +15,13 @@ use crate::cli::SpinArgs;
 use crate::error::{Context as _, Error, Result, failed};
 use crate::setup;
 
+/// Where the models are.
+const FOLDERS: [&str; 2] = ["shmqueue/spin", "mbuf/spin"];
+
 /// One exploration.
 struct Case {
     name: String,
-    model: String,
+    model: PathBuf,
     defines: Vec<String>,
     correct: bool,
 }
@@ -26,10 +29,9 @@ struct Case {
 /// Runs the command.
 pub fn spin(args: &SpinArgs) -> Result<()> {
     setup::ensure(&[setup::SPIN, setup::CC])?;
-    let folder = build::root().join("shmqueue/spin");
     let wanted =
         |name: &str| args.only.as_deref().is_none_or(|only| only.split(',').any(|part| name.contains(part)));
-    let cases: Vec<Case> = cases(&folder)?.into_iter().filter(|case| wanted(&case.name)).collect();
+    let cases: Vec<Case> = cases()?.into_iter().filter(|case| wanted(&case.name)).collect();
     if cases.is_empty() {
         return Err(Error::Usage("no model has such a name".into()));
     }
@@ -37,7 +39,7 @@ pub fn spin(args: &SpinArgs) -> Result<()> {
     let mut wrong = Vec::new();
     for case in &cases {
         let start = Instant::now();
-        let (states, errors) = explore(&folder, case)?;
+        let (states, errors) = explore(case)?;
         let verdict = match (case.correct, errors) {
             (true, 0) => "no error",
             (true, _) => "WRONG: an error was found",
@@ -56,20 +58,27 @@ pub fn spin(args: &SpinArgs) -> Result<()> {
     if wrong.is_empty() { Ok(()) } else { failed(format!("SPIN models: {}", wrong.join(", "))) }
 }
 
-/// Each model twice, and each of its variants.
-fn cases(folder: &Path) -> Result<Vec<Case>> {
+/// The files of all models.
+fn models() -> Result<Vec<PathBuf>> {
     let mut models = Vec::new();
-    for entry in fs::read_dir(folder).context(folder.display())? {
-        let name = entry.context(folder.display())?.file_name().to_string_lossy().into_owned();
-        if name.ends_with(".pml") {
-            models.push(name);
+    for folder in FOLDERS.map(|folder| build::root().join(folder)) {
+        for entry in fs::read_dir(&folder).context(folder.display())? {
+            let path = entry.context(folder.display())?.path();
+            if path.extension().is_some_and(|extension| extension == "pml") {
+                models.push(path);
+            }
         }
     }
     models.sort();
+    Ok(models)
+}
+
+/// Each model twice, and each of its variants.
+fn cases() -> Result<Vec<Case>> {
     let mut cases = Vec::new();
-    for model in models {
-        let text = fs::read_to_string(folder.join(&model)).context(&model)?;
-        let short = model.trim_end_matches(".pml").to_owned();
+    for model in models()? {
+        let text = fs::read_to_string(&model).context(model.display())?;
+        let short = model.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let case = |what: &str, defines: &[&str], correct| Case {
             name: format!("{short} {what}"),
             model: model.clone(),
@@ -91,10 +100,10 @@ fn broken(text: &str) -> Vec<&str> {
 }
 
 /// Generates, compiles and runs the search; the numbers of states and of errors.
-fn explore(folder: &Path, case: &Case) -> Result<(u64, u64)> {
+fn explore(case: &Case) -> Result<(u64, u64)> {
     let work = temp_dir::TempDir::new().context("a temporary folder")?;
     let mut generate = setup::command(setup::SPIN);
-    generate.args(&case.defines).arg("-a").arg(folder.join(&case.model));
+    generate.args(&case.defines).arg("-a").arg(&case.model);
     succeed(generate.current_dir(work.path()), case)?;
     let mut compile = setup::command(setup::CC);
     compile.args(["-O2", "-w", "-DSAFETY", "-DNOCLAIM", "-DCOLLAPSE", "-DVECTORSZ=2048", "-DMEMLIM=3000"]);
@@ -153,22 +162,17 @@ mod tests {
 
     #[test]
     fn every_model_names_variants_that_it_has() {
-        let folder = build::root().join("shmqueue/spin");
-        let mut models = 0;
-        let lock = fs::read_to_string(folder.join("lock.h")).unwrap();
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_some_and(|extension| extension == "pml") {
-                let text = fs::read_to_string(&path).unwrap();
-                let variants = broken(&text);
-                assert!(!variants.is_empty(), "{}", path.display());
-                for variant in variants {
-                    let name = format!("BROKEN_{variant}");
-                    assert!(text.contains(&name) || lock.contains(&name), "{variant}");
-                }
-                models += 1;
+        let lock = fs::read_to_string(build::root().join("shmqueue/spin/lock.h")).unwrap();
+        let models = models().unwrap();
+        assert!(models.len() >= 7);
+        for path in models {
+            let text = fs::read_to_string(&path).unwrap();
+            let variants = broken(&text);
+            assert!(!variants.is_empty(), "{}", path.display());
+            for variant in variants {
+                let name = format!("BROKEN_{variant}");
+                assert!(text.contains(&name) || lock.contains(&name), "{variant}");
             }
         }
-        assert!(models >= 5);
     }
 }

@@ -75,6 +75,47 @@ pub fn open_tap(name: &str) -> io::Result<File> {
     Ok(file)
 }
 
+/// Asks for a larger receive buffer; beyond the system's limit where this process may, else as much as there is.
+pub fn enlarge_receive_buffer(socket: &UdpSocket, bytes: usize) {
+    let bytes = bytes as libc::c_int;
+    for option in [libc::SO_RCVBUF, libc::SO_RCVBUFFORCE] {
+        // SAFETY: the value is an int that lives during the call. A refusal leaves the buffer as it was.
+        unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                option,
+                (&raw const bytes).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            );
+        }
+    }
+}
+
+/// From now on the interface's sender fills checksums in before it hands frames over, as a wire would have them (ethtool's `-K tx off`).
+pub fn fill_checksums(interface: &str) -> io::Result<()> {
+    /// `ETHTOOL_STXCSUM` of linux/ethtool.h.
+    const SET_TX_CHECKSUM: u32 = 0x17;
+    #[repr(C)]
+    struct Value {
+        command: u32,
+        data: u32,
+    }
+    let any = UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
+    let mut value = Value { command: SET_TX_CHECKSUM, data: 0 };
+    // SAFETY: a zeroed ifreq is valid; the name is shorter than its field, so it stays terminated; the kernel reads and writes only the
+    // two structures, which live until it returns.
+    let status = unsafe {
+        let mut request: libc::ifreq = std::mem::zeroed();
+        for (to, byte) in request.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1).zip(interface.bytes()) {
+            *to = byte as libc::c_char;
+        }
+        request.ifr_ifru.ifru_data = (&raw mut value).cast();
+        libc::ioctl(any.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request)
+    };
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Waits until the file can be read, at most so long. Says whether it can.
 pub fn readable(file: &impl AsFd, at_most: Duration) -> io::Result<bool> {
     let mut poll = libc::pollfd { fd: file.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
@@ -111,6 +152,33 @@ impl PacketSocket {
                 return Err(io::Error::last_os_error());
             }
             Ok(Self { socket: OwnedFd::from_raw_fd(fd), interface: index as libc::c_int })
+        }
+    }
+
+    /// Opens one that also hears all frames of the interface, those that go out by it among them.
+    pub fn listen(interface: &str) -> io::Result<Self> {
+        let it = Self::open(interface)?;
+        // SAFETY: a zeroed sockaddr_ll is valid; the address is readable for the given length.
+        let bound = unsafe {
+            let mut at: libc::sockaddr_ll = std::mem::zeroed();
+            at.sll_family = libc::AF_PACKET as u16;
+            at.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+            at.sll_ifindex = it.interface;
+            libc::bind(it.socket.as_raw_fd(), (&raw const at).cast(), size_of_val(&at) as libc::socklen_t)
+        };
+        if bound == 0 { Ok(it) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// The next frame that was heard, waiting for it so long at most.
+    pub fn receive<'b>(&self, buffer: &'b mut [u8], at_most: Duration) -> io::Result<Option<&'b [u8]>> {
+        if !readable(&self.socket, at_most)? {
+            return Ok(None);
+        }
+        // SAFETY: the buffer is writable for the given length.
+        let got = unsafe { libc::recv(self.socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+        match usize::try_from(got) {
+            Ok(length) => Ok(Some(&buffer[..length])),
+            Err(_) => Err(io::Error::last_os_error()),
         }
     }
 
@@ -169,6 +237,13 @@ pub fn send_interrupt(process: &std::process::Child) -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Sends SIGTERM to a child: it may clean up.
+pub fn ask_to_end(process: &std::process::Child) {
+    // SAFETY: has no preconditions; the child isn't reaped yet, so the number is its own. That it has ended by itself
+    // is no failure.
+    unsafe { libc::kill(process.id().cast_signed(), libc::SIGTERM) };
 }
 
 /// Ends a child that leads a process group of its own, and all that it has started.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::build;
 use crate::cli::TestArgs;
 use crate::error::{Context as _, Error, Result, failed};
-use crate::{layers, loom, setup};
+use crate::{layers, loom, setup, standalone};
 
 type Step = (&'static str, fn() -> Result<()>);
 
@@ -17,6 +17,8 @@ const STEPS: &[Step] = &[
     ("host tests", host_tests),
     ("tests by injection", loom::inject),
     ("model checks", || loom::loom(false)),
+    ("packages", standalone::package),
+    ("Miri", standalone::miri),
 ];
 
 /// Runs the command: every step, also after one that failed.

@@ -1,4 +1,7 @@
-//! The built-in peers: threads that send, receive and answer over the host's own TCP, and check every byte.
+//! The built-in peers: threads that send, receive and answer over the host's own TCP, and check every byte. [`datagrams`] does so
+//! over UDP and ICMP.
+
+pub mod datagrams;
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -194,6 +197,11 @@ pub fn host_to_host(size: Option<usize>, time: Duration) -> Result<Moved> {
 
 /// The result of a thread; a panic in it is a failure like any other.
 pub fn join<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
+    thread.join().unwrap_or_else(|_| failed("a peer's thread panicked"))
+}
+
+/// As [`join`], for a thread that borrows.
+pub fn join_scoped<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
     thread.join().unwrap_or_else(|_| failed("a peer's thread panicked"))
 }
 

@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStderr, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use insn_counter::blocks::{self, Block};
 use insn_counter::layout;
 
 use crate::console::{Console, PROMPT};
 use crate::error::{Context as _, Result, failed};
-use crate::machine::Machine;
+use crate::machine::{self, Machine};
 use crate::sys;
 
 /// How long a boot may take, network and all.
@@ -30,6 +31,7 @@ pub struct Vm {
     qemu: Child,
     complaints: Option<ChildStderr>,
     counts: Option<PathBuf>,
+    blocks: Option<PathBuf>,
     regions_seen: usize,
     /// The serial line.
     pub console: Console,
@@ -46,7 +48,8 @@ impl Vm {
         };
         let complaints = qemu.stderr.take();
         let counts = machine.plugin.as_ref().map(|(_, out)| out.clone());
-        Ok(Self { qemu, complaints, counts, regions_seen: 0, console: Console::new(input, output) })
+        let blocks = counts.as_deref().filter(|_| machine.blocks).map(machine::blocks_file);
+        Ok(Self { qemu, complaints, counts, blocks, regions_seen: 0, console: Console::new(input, output) })
     }
 
     /// Starts the machine and waits for the shell.
@@ -87,6 +90,17 @@ impl Vm {
         let new = new.map(|r| Instructions { kernel: r[layout::KERNEL], user: r[layout::USER] }).collect();
         self.regions_seen = regions.len();
         Ok(new)
+    }
+
+    /// The blocks that ran in the last marked region.
+    pub fn executed(&self) -> Result<Vec<Block>> {
+        let Some(path) = &self.blocks else { return Ok(Vec::new()) };
+        let file = fs::read(path).context(path.display())?;
+        match blocks::last_region(&file) {
+            Ok(region) => Ok(region.blocks),
+            Err(layout::BadFile::NotWritten) => failed("the counter's file of blocks is not right"),
+            Err(layout::BadFile::Overflow) => failed("the counter had no room for all blocks of the guest"),
+        }
     }
 
     /// Waits for QEMU's end; `None` if it goes on.

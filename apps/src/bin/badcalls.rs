@@ -5,8 +5,11 @@
 #![no_main]
 #![expect(unsafe_code, reason = "system calls with wild arguments are what it's for")]
 
+use core::net::SocketAddr;
+
 use abi::{
-    Error, info,
+    Error,
+    path::Path,
     port::{HOST, NULL, TASK_SELF, THREAD_SELF},
     syscall::{ARGUMENTS_MAX, CONSOLE_WRITE_MAX, NAME_MAX, Syscall},
     thread::{PRIORITY_MAX, STACK_TOP, STATUS_KILLED},
@@ -15,7 +18,9 @@ use abi::{
 use apps::{During, Failed};
 use userlib::{
     entry::{Args, ExitStatus},
+    info,
     memory::Mapping,
+    net::UdpSocket,
     port::ReceiveRight,
     println, raw,
 };
@@ -53,6 +58,8 @@ const NAME: Must = Must::Fail(&[Error::BadName]);
 const RIGHT: Must = Must::Fail(&[Error::BadRight]);
 /// Refused, by whichever check comes first.
 const RANGE: Must = Must::Fail(&[Error::BadAddress, Error::BadArgument, Error::NoResources]);
+/// There is no such call on this path; or nothing that it could be about.
+const NO_CALL: Must = Must::Fail(&[Error::BadCall]);
 const DENIED: Must = Must::Fail(&[Error::Denied]);
 
 fn main(mut args: Args) -> Result<ExitStatus, Failed> {
@@ -68,6 +75,7 @@ fn main(mut args: Args) -> Result<ExitStatus, Failed> {
     tester.addresses();
     tester.names();
     tester.numbers();
+    tester.sockets().during("socket")?;
     tester.random(calls);
     if tester.wrong != 0 {
         println!("badcalls: {} calls, {} WRONG", tester.calls, tester.wrong);
@@ -136,7 +144,7 @@ impl Tester {
             self.expect(Syscall::DeviceOpen, [at, 16], ADDRESS);
         }
         // Mapped, but for reading only.
-        for at in [TEXT, info::ADDRESS, info::ADDRESS - 8] {
+        for at in [TEXT, abi::info::ADDRESS, abi::info::ADDRESS - 8] {
             self.expect(Syscall::ConsoleRead, [at, 16, 0], ADDRESS);
             self.expect(Syscall::TaskInfo, [0, at], ADDRESS);
             self.expect(Syscall::MessageReceive, [self.port, at, 0], ADDRESS);
@@ -263,6 +271,55 @@ impl Tester {
         self.expect(Syscall::ConsoleWrite, [self.scratch, 0], Must::Work);
     }
 
+    /// The calls of the stack in the kernel: there, with a socket of ours to be wrong about, and elsewhere.
+    fn sockets(&mut self) -> Result<(), Error> {
+        let (near, record) = (self.scratch, self.scratch + PAGE_BYTES);
+        if info::path() != Path::Monolithic {
+            self.expect(Syscall::SocketRequest, [near], NO_CALL);
+            self.expect(Syscall::SocketWrite, [0, near, 1, 0], NO_CALL);
+            self.expect(Syscall::SocketRead, [0, near, 1, record], NO_CALL);
+            return Ok(());
+        }
+        let _socket = UdpSocket::bind(SocketAddr::from(([0, 0, 0, 0], 0)))?;
+        // Ours is the one that says that a stream is not what it is.
+        let mut ours = None;
+        for number in 0..200 {
+            let status = self.call(Syscall::SocketWrite.raw().into(), [number, near, 1, 0, 0, 0]);
+            if status == u64::from(Error::BadArgument.raw()) {
+                ours = Some(number);
+            } else if status != u64::from(Error::BadName.raw()) {
+                self.wrong += 1;
+                println!("badcalls: socket {number}: status {status}");
+            }
+        }
+        let ours = ours.ok_or(Error::NotFound)?;
+        self.expect(Syscall::SocketRead, [ours, near, 1, 0], ARGUMENT);
+        let end = self.scratch + 2 * PAGE_BYTES;
+        for at in [8, UNMAPPED, KERNEL, HOLE, HOLE - 4, WRAPS, u64::MAX, end - 4, STACK_TOP + 64] {
+            self.expect(Syscall::SocketRequest, [at], ADDRESS);
+            self.expect(Syscall::SocketWrite, [ours, at, 16, 0], ADDRESS);
+            self.expect(Syscall::SocketWrite, [ours, at, 16, record], ADDRESS);
+            self.expect(Syscall::SocketWrite, [ours, near, 16, at], ADDRESS);
+            self.expect(Syscall::SocketRead, [ours, at, 16, record], ADDRESS);
+            self.expect(Syscall::SocketRead, [ours, near, 16, at], ADDRESS);
+        }
+        for at in [TEXT, abi::info::ADDRESS] {
+            self.expect(Syscall::SocketRequest, [at], ADDRESS);
+            self.expect(Syscall::SocketRead, [ours, at, 16, record], ADDRESS);
+            self.expect(Syscall::SocketRead, [ours, near, 16, at], ADDRESS);
+        }
+        for number in [NOBODY, 0xffff_ffff, 1 << 32, u64::MAX] {
+            self.expect(Syscall::SocketWrite, [number, near, 1, 0], NAME);
+            self.expect(Syscall::SocketRead, [number, near, 1, record], NAME);
+        }
+        for length in [65_537, 1 << 32, u64::MAX] {
+            self.expect(Syscall::SocketWrite, [ours, near, length, record], Must::Fail(&[Error::TooLong]));
+        }
+        // Nothing has come, and an empty read says so.
+        self.expect(Syscall::SocketRead, [ours, near, 16, record], Must::Work);
+        Ok(())
+    }
+
     /// Calls of every kind with arguments from a pool of nonsense.
     fn random(&mut self, calls: u64) {
         let pool = [
@@ -286,7 +343,7 @@ impl Tester {
             1 << 31,
             1 << 32,
             1 << 63,
-            info::ADDRESS,
+            abi::info::ADDRESS,
             TEXT,
             STACK_TOP,
             self.scratch,

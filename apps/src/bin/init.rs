@@ -12,6 +12,7 @@ use abi::{
     Error, exit,
     message::NOTIFY_DEAD_NAME,
     name::{LOOK_UP, POWER_OFF, REGISTER, REPLY},
+    path::Path,
     syscall::NAME_MAX,
     thread::{PRIORITY_APPLICATION, PRIORITY_SERVER},
 };
@@ -45,6 +46,10 @@ fn main(_: Args) -> Result<(), Failed> {
     let servers = numbers.map(|number| ("protocol-server", number, PRIORITY_SERVER));
     for (program, arguments, priority) in servers.chain([("sh", "", PRIORITY_SHELL)]) {
         if program == "sh" && info::option("shell") == Some("0") {
+            continue;
+        }
+        // There the stack is in the kernel.
+        if program == "protocol-server" && info::option(Path::OPTION) == Some(Path::Monolithic.name()) {
             continue;
         }
         match Task::spawn(program, arguments, priority, bootstrap.name()) {

@@ -43,6 +43,9 @@ PROGRAM [ARGUMENTS] [&]  runs a program, with & in the background:
     ttcp      sends (-t) or receives (-r) a stream, and times it
     echo      sends back what comes, by TCP and UDP
     ping      asks another machine for an echo
+    ftp       fetches or stores a file, and times it
+    xdots     draws dots on an X server, and counts them
+    tcpdump   shows frames as they come, on the path by message
     mbstat    pools, queues, drops; -c checks that all is accounted for
     ps        lists the tasks
     badcalls, fault, spin, spawnloop   try the kernel's patience

@@ -1,9 +1,10 @@
 //! The network device: what ties a driver of [`netdev_driver`] to the kernel's system calls and to the machine's interrupts.
 //!
-//! The command line chooses the path (`path=`, [`abi::path`]); each is a file: [`window`], [`ipc`].
+//! The command line chooses the path (`path=`, [`abi::path`]); each is a file: [`window`], [`ipc`], [`monolithic`].
 #![expect(unsafe_code, reason = "takes the device's static, once")]
 
 mod ipc;
+mod monolithic;
 mod window;
 
 use crate::arch::global::Global;
@@ -12,9 +13,12 @@ use crate::board;
 use abi::Error;
 use abi::counters::COUNT;
 use abi::device::{Audit, NetInfo};
+use abi::message::Message;
 use abi::path::Path;
+use abi::socket::{Endpoint, Record};
 use core::fmt;
 use microkernel::machine::{NetDevice, NetEvent};
+use microkernel::sockets::{Pieces, Shared, Sockets, Wakes};
 use microkernel::{Kernel, cmdline};
 use netdev_driver::claims::Address;
 use netdev_driver::nic::{NicError, TxChecksum};
@@ -32,6 +36,8 @@ pub enum Net {
     Window(window::WindowNet),
     /// See [`ipc`].
     Ipc(ipc::IpcNet),
+    /// See [`monolithic`].
+    Monolithic(monolithic::MonolithicNet),
 }
 
 /// Why a machine that has a network device boots without it.
@@ -41,6 +47,8 @@ pub enum InitError {
     Path,
     /// The path by window cannot be.
     Window(window::InitError),
+    /// The stack in the kernel cannot be.
+    Monolithic(monolithic::InitError),
     /// There is no memory for the device's rings and buffers.
     NoMemory,
     /// The device does not answer as it should.
@@ -50,8 +58,12 @@ pub enum InitError {
 impl fmt::Display for InitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Path => write!(f, "boot: path= must be window or ipc"),
+            Self::Path => {
+                write!(f, "boot: path= must be one of")?;
+                Path::ALL.iter().try_for_each(|path| write!(f, " {}", path.name()))
+            }
             Self::Window(error) => error.fmt(f),
+            Self::Monolithic(error) => error.fmt(f),
             Self::NoMemory => {
                 write!(f, "boot: too little memory for the network device: give QEMU more with -m")
             }
@@ -64,21 +76,25 @@ impl fmt::Display for InitError {
 ///
 /// # Errors
 /// See [`InitError`].
-pub fn init(kernel: &mut Kernel<Pc>, machine: &mut Pc, line: &[u8]) -> Result<(), InitError> {
+pub fn init(kernel: &mut Kernel<Pc>, machine: &mut Pc, line: &'static [u8]) -> Result<(), InitError> {
     let path = match cmdline::get(line, Path::OPTION) {
         None => Path::default(),
         Some(name) => core::str::from_utf8(name).ok().and_then(Path::from_name).ok_or(InitError::Path)?,
     };
+    // A line that asks for what cannot be is wrong also where there is no device.
+    let shape = window::shape(line).map_err(InitError::Window)?;
     let Some((function, model)) = board::find_nic() else { return Ok(()) };
     let irq = function.irq();
     // SAFETY: this function runs once, at boot, and nothing else names the static.
     let place = unsafe { NET.get() };
     machine.net = Some(place.insert(match path {
         Path::Window => {
-            Net::Window(window::init(kernel, machine, (function, model), line).map_err(InitError::Window)?)
+            Net::Window(window::init(kernel, machine, (function, model), shape).map_err(InitError::Window)?)
         }
         Path::Ipc => Net::Ipc(ipc::init(kernel, machine, (function, model))?),
-        Path::Monolithic => return Err(InitError::Path),
+        Path::Monolithic => Net::Monolithic(
+            monolithic::init(kernel, machine, (function, model), line).map_err(InitError::Monolithic)?,
+        ),
     }));
     if let Some(irq) = irq {
         machine.connect_nic(irq);
@@ -96,6 +112,10 @@ pub fn interrupt(kernel: &mut Kernel<Pc>, machine: &mut Pc) {
             kernel.net_event(machine, event);
         }
         Some(Net::Ipc(_)) => with_ipc(kernel, machine, ipc::IpcNet::interrupt),
+        Some(Net::Monolithic(net)) => {
+            let event = net.interrupt();
+            kernel.net_event(machine, event);
+        }
     }
 }
 
@@ -110,6 +130,11 @@ pub fn tick(kernel: &mut Kernel<Pc>, machine: &mut Pc) {
             false
         }
         Some(Net::Ipc(net)) => net.wants_tick(),
+        Some(Net::Monolithic(net)) => {
+            let event = net.tick(machine.clock.now_ns());
+            kernel.net_event(machine, event);
+            false
+        }
     };
     if ipc_is_due {
         with_ipc(kernel, machine, ipc::IpcNet::tick);
@@ -125,7 +150,7 @@ fn with_ipc(
     let Some(net) = machine.net.take() else { return };
     let room = match net {
         Net::Ipc(net) => poll(net, kernel, machine),
-        Net::Window(_) => false,
+        Net::Window(_) | Net::Monolithic(_) => false,
     };
     machine.net = Some(net);
     kernel.net_polled(machine, room);
@@ -135,14 +160,14 @@ impl NetDevice for Net {
     fn windows(&self) -> usize {
         match self {
             Self::Window(net) => net.windows(),
-            Self::Ipc(_) => 0,
+            Self::Ipc(_) | Self::Monolithic(_) => 0,
         }
     }
 
     fn window(&self, at: usize) -> (u64, u64) {
         match self {
             Self::Window(net) => net.window(at),
-            Self::Ipc(_) => (0, 0),
+            Self::Ipc(_) | Self::Monolithic(_) => (0, 0),
         }
     }
 
@@ -150,6 +175,8 @@ impl NetDevice for Net {
         match self {
             Self::Window(net) => net.open(at),
             Self::Ipc(net) => net.open().map(|()| NetEvent::default()),
+            // The stack has it.
+            Self::Monolithic(_) => Err(Error::Exists),
         }
     }
 
@@ -157,6 +184,7 @@ impl NetDevice for Net {
         match self {
             Self::Window(net) => net.close(at),
             Self::Ipc(net) => net.close(),
+            Self::Monolithic(_) => {}
         }
     }
 
@@ -164,14 +192,14 @@ impl NetDevice for Net {
     fn start(&mut self, at: usize) -> NetEvent {
         match self {
             Self::Window(net) => net.start(at),
-            Self::Ipc(_) => NetEvent::default(),
+            Self::Ipc(_) | Self::Monolithic(_) => NetEvent::default(),
         }
     }
 
     fn claim(&mut self, at: usize, address: Option<Address>) -> Result<(), Error> {
         match self {
             Self::Window(net) => net.claim(at, address),
-            Self::Ipc(_) => Err(Error::BadCall),
+            Self::Ipc(_) | Self::Monolithic(_) => Err(Error::BadCall),
         }
     }
 
@@ -179,6 +207,7 @@ impl NetDevice for Net {
         match self {
             Self::Window(net) => net.info(),
             Self::Ipc(net) => net.info(),
+            Self::Monolithic(net) => net.info(),
         }
     }
 
@@ -186,7 +215,7 @@ impl NetDevice for Net {
         match self {
             Self::Window(net) => net.audit(at),
             // No mbuf or cluster is anywhere.
-            Self::Ipc(_) => Audit::default(),
+            Self::Ipc(_) | Self::Monolithic(_) => Audit::default(),
         }
     }
 
@@ -194,20 +223,21 @@ impl NetDevice for Net {
         match self {
             Self::Window(_) => Path::Window,
             Self::Ipc(_) => Path::Ipc,
+            Self::Monolithic(_) => Path::Monolithic,
         }
     }
 
     #[inline]
     fn write(&mut self, pieces: &[(u64, usize)], checksum: Option<TxChecksum>) -> Result<(), Error> {
         match self {
-            Self::Window(_) => Err(Error::BadCall),
+            Self::Window(_) | Self::Monolithic(_) => Err(Error::BadCall),
             Self::Ipc(net) => net.write(pieces, checksum),
         }
     }
 
     fn write_page(&mut self, page: u64, bytes: usize, checksum: Option<TxChecksum>) -> Result<(), Error> {
         match self {
-            Self::Window(_) => Err(Error::BadCall),
+            Self::Window(_) | Self::Monolithic(_) => Err(Error::BadCall),
             Self::Ipc(net) => net.write_page(page, bytes, checksum),
         }
     }
@@ -215,7 +245,7 @@ impl NetDevice for Net {
     #[inline]
     fn take_sent(&mut self) -> Option<u64> {
         match self {
-            Self::Window(_) => None,
+            Self::Window(_) | Self::Monolithic(_) => None,
             Self::Ipc(net) => net.take_sent(),
         }
     }
@@ -224,6 +254,81 @@ impl NetDevice for Net {
         match self {
             Self::Window(net) => net.counters(counters),
             Self::Ipc(net) => net.counters(counters),
+            Self::Monolithic(net) => net.counters(counters),
+        }
+    }
+}
+
+impl Sockets for Net {
+    fn is_here(&self) -> bool {
+        matches!(self, Self::Monolithic(_))
+    }
+
+    fn request(&mut self, request: &Message) -> Result<Message, Error> {
+        match self {
+            Self::Monolithic(net) => net.request(request),
+            _ => Err(Error::BadCall),
+        }
+    }
+
+    fn shared(&self, name: u32) -> Option<Shared> {
+        match self {
+            Self::Monolithic(net) => net.shared(name),
+            _ => None,
+        }
+    }
+
+    fn give_back(&mut self, name: u32) {
+        if let Self::Monolithic(net) = self {
+            net.give_back(name);
+        }
+    }
+
+    #[inline]
+    fn write(
+        &mut self,
+        task: u32,
+        socket: u32,
+        from: &Pieces,
+        peer: Option<&Endpoint>,
+    ) -> Result<usize, Error> {
+        match self {
+            Self::Monolithic(net) => net.write(task, socket, from, peer),
+            _ => Err(Error::BadCall),
+        }
+    }
+
+    #[inline]
+    fn read(&mut self, task: u32, socket: u32, into: &Pieces) -> Result<usize, Error> {
+        match self {
+            Self::Monolithic(net) => net.read(task, socket, into),
+            _ => Err(Error::BadCall),
+        }
+    }
+
+    fn read_record(
+        &mut self,
+        task: u32,
+        socket: u32,
+        into: &Pieces,
+    ) -> Result<Option<(Record, usize)>, Error> {
+        match self {
+            Self::Monolithic(net) => net.read_record(task, socket, into),
+            _ => Err(Error::BadCall),
+        }
+    }
+
+    fn thread_died(&mut self, thread: u16) {
+        if let Self::Monolithic(net) = self {
+            net.thread_died(thread);
+        }
+    }
+
+    #[inline]
+    fn take_wakes(&mut self) -> Wakes {
+        match self {
+            Self::Monolithic(net) => net.take_wakes(),
+            _ => Wakes::default(),
         }
     }
 }

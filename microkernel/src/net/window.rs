@@ -79,16 +79,8 @@ pub fn init(
     kernel: &mut Kernel<Pc>,
     machine: &mut Pc,
     (function, model): (Function, Model),
-    line: &[u8],
+    (config, servers): (Config, usize),
 ) -> Result<WindowNet, InitError> {
-    let config = config(line)?;
-    let servers = match cmdline::get(line, "servers") {
-        None => 1,
-        Some(_) => cmdline::number(line, "servers").map_or(0, |n| usize::try_from(n).unwrap_or(0)),
-    };
-    if !(1..=WINDOWS_MAX).contains(&servers) {
-        return Err(InitError::Servers);
-    }
     let layout = config.layout().map_err(InitError::Config)?;
     let frames = kernel.frames();
     let hal = PciHal::new(function, machine.clock, &mut machine.space, frames).ok_or(InitError::NoMemory)?;
@@ -106,7 +98,21 @@ pub fn init(
     Ok(WindowNet { device, again: false, ticks: 0 })
 }
 
-/// The shape of the window that the command line asks for.
+/// The shape of a window that the command line asks for, and how many there are to be.
+///
+/// # Errors
+/// See [`InitError`].
+pub fn shape(line: &[u8]) -> Result<(Config, usize), InitError> {
+    let servers = match cmdline::get(line, "servers") {
+        None => 1,
+        Some(_) => cmdline::number(line, "servers").map_or(0, |n| usize::try_from(n).unwrap_or(0)),
+    };
+    if !(1..=WINDOWS_MAX).contains(&servers) {
+        return Err(InitError::Servers);
+    }
+    config(line).map(|config| (config, servers))
+}
+
 fn config(line: &[u8]) -> Result<Config, InitError> {
     let number = |key, default| match cmdline::get(line, key) {
         // What is no number is as wrong as one that is too large.

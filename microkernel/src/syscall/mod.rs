@@ -1,6 +1,6 @@
 //! System calls: the number to the family, the words to arguments, results to registers.
 //!
-//! Each family is a file: [`console`], [`task`], [`thread`], [`port`] (with messages), [`memory`], [`device`], [`net_io`].
+//! Each family is a file: [`console`], [`task`], [`thread`], [`port`] (with messages), [`memory`], [`device`], [`net_io`], [`socket`].
 //! What a call means is written at [`abi::syscall::Syscall`]. A call either answers at once or leaves the caller waiting
 //! ([`crate::thread::State`]).
 
@@ -9,6 +9,7 @@ mod device;
 mod memory;
 mod net_io;
 mod port;
+mod socket;
 mod task;
 mod thread;
 
@@ -31,12 +32,16 @@ impl<M: Machine> Kernel<M> {
         const RESUME: u64 = Syscall::ThreadResume.raw() as u64;
         const SUSPEND: u64 = Syscall::ThreadSuspend.raw() as u64;
         const START: u64 = Syscall::DeviceStart.raw() as u64;
+        const WRITE: u64 = Syscall::SocketWrite.raw() as u64;
+        const READ: u64 = Syscall::SocketRead.raw() as u64;
         self.count(Counter::Syscalls);
         let Some(thread) = self.current else { return Outcome::error(Error::BadCall) };
         let answer = match number {
             RESUME => self.thread_resume(m, args[0]),
             SUSPEND => self.thread_suspend(m, thread, args[0]),
             START => self.device_start(m, args[0]),
+            WRITE => self.socket_write(m, args[0], args[1], args[2], args[3]),
+            READ => self.socket_read(m, args[0], args[1], args[2], args[3]),
             _ => self.other_call(m, thread, number, &args),
         };
         match answer {
@@ -73,6 +78,7 @@ impl<M: Machine> Kernel<M> {
             Syscall::PortMakeSend => self.port_make_send(a),
             Syscall::MessageSend => self.message_send(m, thread, a, b),
             Syscall::MessageReceive => self.message_receive(m, thread, a, b, c),
+            Syscall::MessageCall => self.message_call(m, thread, [a, b, c, d]),
             Syscall::VmAllocate => self.vm_allocate(m, a, b),
             Syscall::VmDeallocate => self.vm_deallocate(m, a, b),
             Syscall::MemoryObjectCreate => self.memory_object_create(m, a),
@@ -90,7 +96,9 @@ impl<M: Machine> Kernel<M> {
             Syscall::DeviceSetFilter => self.device_set_filter(m, args),
             Syscall::DeviceWrite => self.device_write(m, a, b, c, d),
             Syscall::DeviceWritePage => self.device_write_page(m, a, b, c, d),
-            Syscall::SocketRequest | Syscall::SocketWrite | Syscall::SocketRead => Err(Error::BadCall),
+            Syscall::SocketRequest => self.socket_request(m, a),
+            Syscall::SocketWrite => self.socket_write(m, a, b, c, d),
+            Syscall::SocketRead => self.socket_read(m, a, b, c, d),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::kernel::Kernel;
 use crate::machine::{Machine, Outcome};
 use crate::names::Right;
 use crate::port::Kind;
+use crate::thread::State;
 
 impl<M: Machine> Kernel<M> {
     fn right(&self, raw: u64) -> Result<(u32, Right), Error> {
@@ -132,5 +133,26 @@ impl<M: Machine> Kernel<M> {
         limit: u64,
     ) -> Answer {
         self.receive(m, thread, name(port)?, buffer, limit)
+    }
+
+    /// Sends a message, and receives another: the status is that of the send, the value that of the receive.
+    pub(super) fn message_call(
+        &mut self,
+        m: &mut M,
+        thread: u16,
+        [message, port, buffer, limit]: [u64; 4],
+    ) -> Answer {
+        // A send that does not wait blocks nobody, so what is left of the call is a receive.
+        self.send(m, thread, message, Limit::After(0))?;
+        let received = name(port).and_then(|port| self.receive(m, thread, port, buffer, limit));
+        match received {
+            Ok(outcome) => {
+                // Whoever ends the wait has no status to give but the receive's: `Kernel::wake` puts it where it belongs.
+                let slot = &mut self.threads[usize::from(thread)];
+                slot.calls = matches!(slot.state, State::Receiving { .. });
+                Ok(outcome)
+            }
+            Err(error) => Ok(Outcome::ok(error.raw().into())),
+        }
     }
 }

@@ -47,6 +47,8 @@ pub(crate) struct FakeNet {
     pub claimed: Vec<(usize, Option<Address>)>,
     pub starts: u32,
     pub event: NetEvent,
+    /// The stack in the kernel, where a test has one.
+    pub stack: Option<super::sockets::FakeStack>,
     pub path: Path,
     /// What was to be sent, by its pieces.
     pub written: Vec<Written>,
@@ -165,7 +167,8 @@ impl Machine for Fake {
         assert!(virt.is_multiple_of(PAGE_BYTES) && phys.is_multiple_of(PAGE_BYTES));
         assert!(crate::space::is_user_range(virt, PAGE_BYTES) && virt < abi::vm::USER_END - PAGE_BYTES);
         assert!(!(prot.write && prot.execute));
-        let is_new = !space.pages.keys().any(|page| page >> 21 == virt >> 21);
+        let table = virt >> 21 << 21;
+        let is_new = space.pages.range(table..table + (1 << 21)).next().is_none();
         if is_new {
             space.tables.push(frames.allocate().ok_or(Error::NoResources)?);
             self.tables += 1;

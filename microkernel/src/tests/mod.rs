@@ -1,6 +1,7 @@
 //! Tests of the kernel as a whole, on a machine of arrays.
 
 mod audit;
+mod calls;
 mod data;
 mod fake;
 mod ipc;
@@ -8,4 +9,5 @@ mod lifetimes;
 mod net_io;
 mod random;
 mod scheduling;
+mod sockets;
 mod syscalls;

@@ -127,7 +127,7 @@ fn step(rig: &mut Rig, random: &mut Random) {
                 rig.spawn(name, "-x", priority, bootstrap);
             }
         }
-        4..12 => {
+        4..11 => {
             let (letter, limit) = (random_letter(rig, random), random.limit());
             // The task may have unmapped its data by now.
             let space = rig.kernel.tasks[usize::from(rig.kernel.current_task)].tables();
@@ -135,13 +135,21 @@ fn step(rig: &mut Rig, random: &mut Random) {
             let _ = crate::user::copy_out(&mut rig.m, space, at, &letter.bytes());
             rig.call(Syscall::MessageSend, &[at, limit]);
         }
-        12..16 => {
+        11..16 => {
             let port = held(rig, random, |right| matches!(right, Right::Receive(_) | Right::Set(_)));
             let limit = random.limit();
             let room = [random.page().to_le_bytes(), u64::from(random.length()).to_le_bytes()].concat();
             let space = rig.kernel.tasks[usize::from(rig.kernel.current_task)].tables();
             let _ = crate::user::copy_out(&mut rig.m, space, RECEIVE_AT + 32, &room);
-            rig.call(Syscall::MessageReceive, &[port, RECEIVE_AT, limit]);
+            if random.below(2) == 0 {
+                rig.call(Syscall::MessageReceive, &[port, RECEIVE_AT, limit]);
+                return;
+            }
+            let letter = random_letter(rig, random);
+            let space = rig.kernel.tasks[usize::from(rig.kernel.current_task)].tables();
+            let at = DATA + 0x1000;
+            let _ = crate::user::copy_out(&mut rig.m, space, at, &letter.bytes());
+            rig.call(Syscall::MessageCall, &[at, port, RECEIVE_AT, limit]);
         }
         16 => {
             let space = rig.kernel.tasks[usize::from(rig.kernel.current_task)].tables();

@@ -61,17 +61,24 @@ impl Memory {
         (ptr, self.place(ptr, bytes))
     }
 
-    /// Adds a region that the program sees at two addresses, as kernel and server see the window: both, and the device's.
+    /// Adds a region that the program sees at two addresses, as kernel and server see the window: both, and the device's. Before and behind
+    /// either there is a page that nobody may touch.
     pub fn add_shared(&mut self, bytes: usize) -> (NonNull<u8>, NonNull<u8>, u64) {
         // SAFETY: the name is a string; the file is fresh, and lives on in its mappings.
         let file = unsafe { OwnedFd::from_raw_fd(libc::memfd_create(c"window".as_ptr(), 0)) };
         // SAFETY: an open file.
         assert_eq!(unsafe { libc::ftruncate(file.as_raw_fd(), bytes as libc::off_t) }, 0);
         let map = || {
-            let (prot, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
-            // SAFETY: a new mapping of all of the file, where there is none yet. It is never unmapped.
-            let at = unsafe { libc::mmap(std::ptr::null_mut(), bytes, prot, flags, file.as_raw_fd(), 0) };
-            assert_ne!(at, libc::MAP_FAILED);
+            let around = bytes.next_multiple_of(4096) + 2 * 4096;
+            let nothing = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            // SAFETY: a new mapping, where there is none yet. It is never unmapped.
+            let guard = unsafe { libc::mmap(std::ptr::null_mut(), around, libc::PROT_NONE, nothing, -1, 0) };
+            assert_ne!(guard, libc::MAP_FAILED);
+            let inner = guard.cast::<u8>().wrapping_add(4096).cast();
+            let (prot, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_FIXED);
+            // SAFETY: all of the file, in place of what was mapped here just now but for its first page and its last.
+            let at = unsafe { libc::mmap(inner, bytes, prot, flags, file.as_raw_fd(), 0) };
+            assert_eq!(at, inner);
             NonNull::new(at.cast::<u8>()).unwrap()
         };
         let (kernel, server) = (map(), map());
@@ -89,6 +96,11 @@ impl Memory {
     /// Where the region that was added last begins for the device.
     pub fn last_phys(&self) -> u64 {
         self.regions.last().unwrap().phys
+    }
+
+    /// Where the kernel has what the device knows as `phys`.
+    pub fn kernel_address(&self, phys: u64) -> usize {
+        self.at(phys, 1).addr()
     }
 
     fn at(&self, phys: u64, bytes: usize) -> *mut u8 {

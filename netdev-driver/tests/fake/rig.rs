@@ -89,6 +89,20 @@ macro_rules! for_all {
     )+};
 }
 
+/// Each test runs for both devices; there is no window.
+#[macro_export]
+macro_rules! for_both_devices {
+    ($($name:ident;)+) => {$(
+        mod $name {
+            use $crate::fake::{e1000::E1000Model, virtio::VirtioModel};
+            #[test]
+            fn e1000() { super::on::$name::<E1000Model>(); }
+            #[test]
+            fn virtio() { super::on::$name::<VirtioModel>(); }
+        }
+    )+};
+}
+
 pub const CONFIG: Config = config(QueueKind::Dual);
 
 pub const fn config(queue: QueueKind) -> Config {

@@ -1,7 +1,6 @@
 //! Frames built by hand, and spoiled.
 
 use super::*;
-use std::vec::Vec;
 
 /// An Ethernet frame with an IPv4 packet, padded to 60 bytes as on the wire.
 fn ipv4_frame(protocol: u8, fragment: u16, transport: &[u8]) -> Vec<u8> {
@@ -75,6 +74,23 @@ fn what_the_device_vouched_for_is_not_summed() {
     let frame = ipv4_frame(TCP, 0, &segment(b"unsummed"));
     assert_eq!(classify(&frame, false), Class::Corrupt);
     assert!(matches!(classify(&frame, true), Class::Tcp(..)));
+}
+
+#[test]
+fn a_datagram_that_is_vouched_for_is_handed_on_without_checksum() {
+    let mut copy = Vec::new();
+    let udp = [0x10, 0x00, 0x00, 0x07, 0, 12, 0xab, 0xcd, 1, 2, 3, 4];
+    for (mut frame, at) in [(ipv4_frame(UDP, 0, &udp), 40), (ipv6_frame(UDP, &udp), 60)] {
+        assert_eq!(classify(&frame, false), Class::Corrupt, "the field holds half a sum");
+        assert!(copy_without_checksum(&frame, &mut copy));
+        frame[at..at + 2].fill(0);
+        assert_eq!(copy, frame);
+    }
+    assert!(!copy_without_checksum(&ipv4_frame(TCP, 0, &segment(b"x")), &mut copy));
+    let frame = ipv4_frame(UDP, 0, &udp);
+    for length in 0..42 {
+        assert!(!copy_without_checksum(&frame[..length], &mut copy), "{length}");
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What applications ask by message (`abi::socket::Request`).
+//! What applications ask by message (`abi::socket::Request`), but for reads and writes ([`super::calls`]).
 
 use abi::{
     Error,
@@ -9,7 +9,7 @@ use abi::{
 use alloc::boxed::Box;
 use smoltcp::wire::IpCidr;
 
-use super::Server;
+use super::{Server, calls::put};
 use crate::{
     addresses::{connection_key, from_abi, peer_from_abi, to_abi},
     demux::{NO_SLOT, Slot},
@@ -39,11 +39,9 @@ impl Reply {
     }
 
     fn endpoint(mut self, endpoint: &Endpoint) -> Self {
-        self = self.word(endpoint.family);
-        for four in endpoint.address.chunks_exact(4) {
-            self = self.word(u32::from_le_bytes([four[0], four[1], four[2], four[3]]));
-        }
-        self.word(endpoint.port)
+        put_endpoint(&mut self.message, self.words, endpoint);
+        self.words += 6;
+        self
     }
 
     const fn carry(mut self, name: u32) -> Self {
@@ -66,7 +64,16 @@ impl Reply {
     }
 }
 
-fn endpoint_at(message: &Message, first: usize) -> Option<Endpoint> {
+/// Sets the six words of an endpoint in a reply.
+pub(super) fn put_endpoint(reply: &mut Message, first: usize, endpoint: &Endpoint) {
+    put(reply, first, endpoint.family);
+    for (i, four) in endpoint.address.chunks_exact(4).enumerate() {
+        put(reply, first + 1 + i, u32::from_le_bytes([four[0], four[1], four[2], four[3]]));
+    }
+    put(reply, first + 5, endpoint.port);
+}
+
+pub(super) fn endpoint_at(message: &Message, first: usize) -> Option<Endpoint> {
     let mut address = [0; 16];
     for (i, four) in address.chunks_exact_mut(4).enumerate() {
         four.copy_from_slice(&message.word(first + 1 + i)?.to_le_bytes());
@@ -125,6 +132,7 @@ impl<L: Link, S: System> Server<L, S> {
             Request::Close => self.close(slot),
             Request::Abort => self.abort(slot),
             Request::Rebind => self.rebind(slot, message),
+            // Done before they come here ([`super::calls`]), on the path that has them.
             Request::Write | Request::Read => Err(Error::BadCall),
             Request::Hello | Request::Open | Request::Interface | Request::Audit => Err(Error::BadCall),
         }
@@ -134,7 +142,7 @@ impl<L: Link, S: System> Server<L, S> {
     fn own_slot(&self, message: &Message) -> Result<Slot, Error> {
         let number = message.word(0).ok_or(Error::BadArgument)?;
         match self.sockets.get(number as usize) {
-            Some(Some(socket)) if socket.owner == message.sender && socket.owner != 0 => Ok(number as Slot),
+            Some(Some(socket)) if socket.is_of(message.sender) => Ok(number as Slot),
             _ => Err(Error::BadName),
         }
     }
@@ -161,11 +169,13 @@ impl<L: Link, S: System> Server<L, S> {
                 let memory = self.system.shared_memory(Page::bytes(0, tcp::TX_RING as usize))?;
                 let page = SocketPage::for_stream(memory, tcp::RX_RING, tcp::TX_RING)?;
                 let ring = self.system.exclusive_memory(tcp::RX_RING as usize)?;
+                self.system.room_for(tcp::TX_BUFFER)?;
                 let (mut set, connection) = tcp::new_connection(ring);
-                let ring = set.take_ring_right(connection.handle());
+                let ring = if self.keeps_ends { None } else { set.take_ring_right(connection.handle()) };
                 (page, set, Protocol::Tcp(connection), ring)
             }
             Kind::Udp | Kind::Echo => {
+                self.system.room_for(datagram::BUFFERS)?;
                 let both = datagram::RING as usize;
                 let memory = self.system.shared_memory(Page::bytes(both, both))?;
                 let page = SocketPage::for_records(memory, datagram::RING)?;
@@ -182,7 +192,10 @@ impl<L: Link, S: System> Server<L, S> {
             }
         };
         let reply = Reply::new().socket(slot, &mut page, ring);
-        let socket = Socket::new(message.sender, message.carried, page, set, protocol);
+        let mut socket = Socket::new(message.sender, message.carried, page, set, protocol);
+        if self.keeps_ends {
+            socket.keep_end();
+        }
         self.sockets[usize::from(slot)] = Some(Box::new(socket));
         Ok(reply)
     }
@@ -320,11 +333,14 @@ impl<L: Link, S: System> Server<L, S> {
         if !self.stack.demux.insert(connection_key(TCP, local, remote), slot) {
             return Err(Error::NoResources);
         }
-        let ring = set.take_ring_right(connection.handle());
+        let ring = if self.keeps_ends { None } else { set.take_ring_right(connection.handle()) };
         let reply = Reply::new().socket(slot, &mut page, ring);
         let mut socket = Socket::new(message.sender, message.carried, page, set, Protocol::Tcp(connection));
         socket.local = local.into();
         socket.remote = Some(remote);
+        if self.keeps_ends {
+            socket.keep_end();
+        }
         socket.set_state(State::Established, None);
         self.sockets[usize::from(slot)] = Some(Box::new(socket));
         Ok(reply.endpoint(&to_abi(Some(remote.addr), remote.port)))

@@ -38,6 +38,8 @@ const ECHO_HEADER: usize = 8;
 const HELD: (usize, usize) = (64, 128 * 1024);
 /// smoltcp's transmit buffer: one datagram, so that "full" is "one waits", also for an empty one.
 const SENDING: (usize, usize) = (1, 64 * 1024);
+/// Bytes of both, generously.
+pub const BUFFERS: usize = HELD.1 + SENDING.1 + 8 * 1024;
 /// How long a datagram may wait for its receiver's link address, in microseconds.
 const PATIENCE: i64 = 3_000_000;
 

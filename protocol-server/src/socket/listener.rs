@@ -53,8 +53,12 @@ impl<M: SharedMemory> Socket<M> {
         let mut set = Sockets::with_capacity(backlog as usize);
         let mut handles = Vec::with_capacity(backlog as usize);
         for _ in 0..backlog {
-            handles.push(add_listening(&mut set, system.exclusive_memory(RX_RING as usize)?, self.local)?);
+            let ring = system.exclusive_memory(RX_RING as usize)?;
+            system.room_for(TX_BUFFER)?;
+            handles.push(add_listening(&mut set, ring, self.local)?);
         }
+        // A listening socket has nothing to read or write.
+        self.end = None;
         self.set = set;
         self.protocol =
             Protocol::Listener(Listener { handles, ready: Vec::with_capacity(backlog as usize), shown: 0 });
@@ -89,7 +93,9 @@ impl<M: SharedMemory> Socket<M> {
             (tcp.local_endpoint(), tcp.remote_endpoint())
         });
         let (Some(here), Some(there)) = ends else { return Err(Error::WouldBlock) }; // reset in the meantime
-        let new = add_listening(&mut self.set, system.exclusive_memory(RX_RING as usize)?, local)?;
+        let ring = system.exclusive_memory(RX_RING as usize)?;
+        system.room_for(TX_BUFFER)?;
+        let new = add_listening(&mut self.set, ring, local)?;
         listener.ready.remove(0);
         for known in listener.handles.iter_mut().filter(|known| **known == handle) {
             *known = new;

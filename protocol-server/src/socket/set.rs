@@ -14,12 +14,16 @@
 #![expect(unsafe_code, reason = "a receive buffer is a slice of a mapping that it must not outlive")]
 
 use alloc::vec::Vec;
+use core::ptr::NonNull;
 use smoltcp::{
     iface::{SocketHandle, SocketSet},
     socket::{Socket as Any, tcp},
 };
 
-use super::buffer;
+use super::{
+    blind::{Numbers, challenge, is_suspicious},
+    buffer,
+};
 use crate::{
     link::Link,
     stack::Stack,
@@ -37,6 +41,8 @@ pub struct Sockets<M> {
 struct Ring<M> {
     handle: SocketHandle,
     memory: Exclusive<M>,
+    /// The numbers of the segment that the connection sent last.
+    sent: Option<Numbers>,
 }
 
 impl<M: SharedMemory> Sockets<M> {
@@ -63,20 +69,20 @@ impl<M: SharedMemory> Sockets<M> {
         // `drop` comes to after `set`; `take` moves both, `renew` drops the socket before it makes another slice.
         let bytes = unsafe { core::slice::from_raw_parts_mut(ring.address().as_ptr(), ring.length()) };
         let handle = self.set.add(new_socket(bytes, tx_bytes));
-        self.rings.push(Ring { handle, memory: ring });
+        self.rings.push(Ring { handle, memory: ring, sent: None });
         handle
     }
 
     /// Moves a connection, ring and all, to a set of its own.
     pub fn take(&mut self, handle: SocketHandle) -> Option<(Self, SocketHandle)> {
         let place = self.rings.iter().position(|ring| ring.handle == handle)?;
-        let memory = self.rings.swap_remove(place).memory;
+        let Ring { memory, sent, .. } = self.rings.swap_remove(place);
         let mut taken = Self::with_capacity(1);
         let handle = match self.set.remove(handle) {
             Any::Tcp(tcp) => taken.set.add(tcp),
             _ => return None, // only connections have rings
         };
-        taken.rings.push(Ring { handle, memory });
+        taken.rings.push(Ring { handle, memory, sent });
         Some((taken, handle))
     }
 
@@ -91,6 +97,12 @@ impl<M: SharedMemory> Sockets<M> {
     pub fn take_ring_right(&mut self, handle: SocketHandle) -> Option<(u32, u32)> {
         let ring = self.rings.iter_mut().find(|ring| ring.handle == handle)?;
         Some((ring.memory.take_right(), ring.memory.length() as u32))
+    }
+
+    /// Where the bytes of a connection's ring are, and how many.
+    pub fn ring(&self, handle: SocketHandle) -> Option<(NonNull<u8>, usize)> {
+        let ring = self.rings.iter().find(|ring| ring.handle == handle)?;
+        Some((ring.memory.address(), ring.memory.length()))
     }
 
     /// The sockets, to look at.
@@ -122,13 +134,54 @@ impl<M: SharedMemory> Sockets<M> {
     /// Hands a frame to the sockets.
     #[inline(always)]
     pub fn ingress<L: Link>(&mut self, stack: &mut Stack<L>, frame: &[u8]) {
-        stack.ingress(frame, &mut self.set);
+        let before = stack.traffic.sent;
+        if is_suspicious(frame)
+            && let Some(asked) = self.challenge(frame)
+        {
+            stack.ingress(&asked, &mut self.set);
+        } else {
+            stack.ingress(frame, &mut self.set);
+        }
+        if stack.traffic.sent != before {
+            self.note_sent(stack.traffic.numbers);
+        }
     }
 
     /// Lets the sockets send all that they can; whether they sent something.
     #[inline(always)]
     pub fn egress<L: Link>(&mut self, stack: &mut Stack<L>) -> bool {
-        stack.egress(&mut self.set)
+        let sent = stack.egress(&mut self.set);
+        if sent {
+            self.note_sent(stack.traffic.numbers);
+        }
+        sent
+    }
+
+    #[inline(always)]
+    fn note_sent(&mut self, numbers: Numbers) {
+        match &mut self.rings[..] {
+            [only] => only.sent = Some(numbers),
+            _ => self.note_one_of_many(numbers),
+        }
+    }
+
+    /// A listener's: the connection is the one with the port that the segment went to. If there are several, none is known.
+    #[cold]
+    fn note_one_of_many(&mut self, numbers: Numbers) {
+        let Self { set, rings, .. } = self;
+        let to = |handle| set.get::<tcp::Socket<'_>>(handle).remote_endpoint().map(|remote| remote.port);
+        let ours = |ring: &&mut Ring<M>| to(ring.handle) == Some(numbers.remote_port());
+        let known = (rings.iter_mut().filter(ours).count() == 1).then_some(numbers);
+        for ring in rings.iter_mut().filter(ours) {
+            ring.sent = known;
+        }
+    }
+
+    /// What a connection gets in place of a segment that could be a stranger's. In a backlog nobody has anything to lose yet.
+    #[cold]
+    fn challenge(&self, frame: &[u8]) -> Option<Vec<u8>> {
+        let [Ring { handle, sent: Some(sent), .. }] = &self.rings[..] else { return None };
+        challenge(frame, self.set.get::<tcp::Socket<'_>>(*handle).state(), *sent)
     }
 }
 

@@ -13,6 +13,7 @@ use abi::{
     Error,
     socket::{Page, ServerCounter, State, wait_for, wishes},
 };
+use shmqueue::bytes::Chunk;
 use smoltcp::{iface::SocketHandle, socket::tcp, time::Duration};
 
 use super::{Context, Protocol, Served, Socket, set::Sockets};
@@ -30,6 +31,8 @@ pub const TX_RING: u32 = 256 * 1024;
 pub const TX_BUFFER: usize = 128 * 1024;
 /// Less than this waits for company while data is on its way.
 const SEGMENT: u32 = 1448;
+/// A burst: so much is sent at once, whatever is on its way.
+const BURST: u32 = 8 * SEGMENT;
 /// How long a connection may take to come about.
 const CONNECT_LIMIT: Duration = Duration::from_secs(75);
 /// How long data may remain without any answer.
@@ -43,6 +46,10 @@ pub struct Connection {
     /// smoltcp's state when it was last served.
     seen: tcp::State,
     wishes: u32,
+    /// Bytes that were in smoltcp's buffer when it was last served: on their way, or about to be.
+    in_flight: u32,
+    /// Bytes that were put there since, past the ring.
+    passed: u32,
     acknowledged: u32,
     /// It was connected, or has tried.
     used: bool,
@@ -57,7 +64,17 @@ impl Connection {
     #[must_use]
     pub const fn new(handle: SocketHandle, state: tcp::State) -> Self {
         let used = !matches!(state, tcp::State::Closed);
-        Self { handle, seen: state, wishes: 0, acknowledged: 0, used, aborted: false, over: None }
+        Self {
+            handle,
+            seen: state,
+            wishes: 0,
+            in_flight: 0,
+            passed: 0,
+            acknowledged: 0,
+            used,
+            aborted: false,
+            over: None,
+        }
     }
 
     /// Its smoltcp socket.
@@ -130,6 +147,69 @@ impl<M: SharedMemory> Socket<M> {
         }
     }
 
+    /// Whether what was written lately may wait for company, because data is on its way whose acknowledgement will have the socket served:
+    /// less than a burst of segments. (RFC 896 has less than one wait. On the path by window writes gather until the server gets the
+    /// processor; here each would cost a turn of TCP's.)
+    #[inline]
+    pub fn gathers(&mut self) -> bool {
+        let (Protocol::Tcp(connection), Some(page)) = (&self.protocol, &mut self.page) else { return false };
+        connection.in_flight != 0
+            && !self.dirty
+            && connection.wishes & (wishes::NO_DELAY | wishes::SHUTDOWN) == 0
+            && page.wishes() == connection.wishes
+            && page.tx.available().is_ok_and(|held| held + connection.passed < BURST)
+    }
+
+    /// Puts bytes straight into smoltcp's buffer, past the ring, which is empty: as many as there is room for. `copy` is as for
+    /// [`End::write_with`](super::end::End::write_with). `None`: they have to go through the ring.
+    ///
+    /// # Errors
+    /// As for [`End::write_with`](super::end::End::write_with).
+    #[inline]
+    pub fn pass_by_ring(
+        &mut self,
+        length: usize,
+        copy: &mut impl FnMut(Chunk, usize) -> Result<(), Error>,
+    ) -> Result<Option<usize>, Error> {
+        let (Protocol::Tcp(connection), Some(page), Some(end)) =
+            (&mut self.protocol, &mut self.page, &mut self.end)
+        else {
+            return Ok(None);
+        };
+        if connection.aborted
+            || connection.wishes & wishes::SHUTDOWN != 0
+            || page.tx.available().map_err(|_| Error::PeerMisbehaviour)? != 0
+        {
+            return Ok(None);
+        }
+        let mut passed = 0;
+        self.set.tcp(connection.handle, |tcp| {
+            // The buffer has its room in two pieces at most.
+            while passed < length && tcp.can_send() {
+                let put = tcp.send(|room| {
+                    let part = room.len().min(length - passed);
+                    match copy((room.as_mut_ptr(), part), passed) {
+                        Ok(()) => (part, Ok(part)),
+                        Err(error) => (0, Err(error)),
+                    }
+                });
+                match put {
+                    Ok(Ok(0)) | Err(_) => break,
+                    Ok(Ok(part)) => passed += part,
+                    // The first piece, if there was one, is written: that is an answer too.
+                    Ok(Err(error)) if passed == 0 => return Err(error),
+                    Ok(Err(_)) => break,
+                }
+            }
+            Ok(())
+        })?;
+        // Through the ring in name: its positions move, and with them what the application sees.
+        end.pass(passed)?;
+        page.tx.consume(passed).map_err(|_| Error::PeerMisbehaviour)?;
+        connection.passed += passed as u32;
+        Ok((passed != 0).then_some(passed))
+    }
+
     pub(super) fn serve_connection<L: Link, S: System<Memory = M>>(
         &mut self,
         context: &mut Context<'_, L, S>,
@@ -177,6 +257,7 @@ impl<M: SharedMemory> Socket<M> {
         });
         connection.note_end(state, End::Timer);
         connection.seen = state;
+        (connection.in_flight, connection.passed) = (queued as u32, 0);
 
         // What the application sees.
         let mut events = 0;

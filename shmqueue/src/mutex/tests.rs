@@ -35,6 +35,7 @@ fn each_side_keeps_the_other_out_and_no_flag_is_left() {
 #[test]
 #[expect(unsafe_code, reason = "the cell that the mutex guards")]
 fn two_threads_lose_no_increment() {
+    const ROUNDS: u64 = if cfg!(miri) { 300 } else { 200_000 };
     struct Guarded(AsymmetricMutex, UnsafeCell<u64>);
     // SAFETY: the cell is used under the mutex only, which is what is tested.
     unsafe impl Sync for Guarded {}
@@ -43,7 +44,7 @@ fn two_threads_lose_no_increment() {
         let shared = &guarded;
         let interrupt = scope.spawn(move || {
             let mut entered = 0;
-            for _ in 0..200_000 {
+            for _ in 0..ROUNDS {
                 if let Some(_guard) = shared.0.try_lock_interrupt() {
                     // SAFETY: under the mutex.
                     unsafe { *shared.1.get() += 1 };
@@ -52,12 +53,12 @@ fn two_threads_lose_no_increment() {
             }
             entered
         });
-        for _ in 0..200_000 {
+        for _ in 0..ROUNDS {
             let _guard = shared.0.lock_protocol();
             // SAFETY: under the mutex.
             unsafe { *shared.1.get() += 1 };
         }
         interrupt.join().unwrap()
     });
-    assert_eq!(guarded.1.into_inner(), 200_000 + entered);
+    assert_eq!(guarded.1.into_inner(), ROUNDS + entered);
 }

@@ -139,7 +139,7 @@ fn two_threads_lose_nothing<'w, Q>(filled: &'w Q, returned: &'w Q, words: &'w Wo
 where
     Q: InQueue<&'w Words> + OutQueue<&'w Words> + Sync,
 {
-    const N: u32 = 50_000;
+    const N: u32 = if cfg!(miri) { 300 } else { 50_000 };
     let wait = || {
         let start = Instant::now();
         thread::park_timeout(Duration::from_secs(20));

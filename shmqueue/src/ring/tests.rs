@@ -94,7 +94,7 @@ fn a_batch_goes_in_as_far_as_there_is_room() {
 #[test]
 fn two_threads_pass_a_long_stream() {
     let ring = Ring::<8>::new();
-    const N: u32 = 200_000;
+    const N: u32 = if cfg!(miri) { 300 } else { 200_000 };
     thread::scope(|scope| {
         let shared = &ring;
         scope.spawn(move || {

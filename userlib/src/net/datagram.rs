@@ -13,6 +13,7 @@ use super::{
     AsSocket, Socket, Want,
     address::{from_endpoint, from_words, to_endpoint, to_words},
     socket::misbehaved,
+    transport::{Rings, Transport},
 };
 use crate::time::Deadline;
 
@@ -184,53 +185,79 @@ impl Records {
         if payload.len() > PAYLOAD_MAX || whole > self.socket.page.tx_bytes() as usize {
             return Err(Error::TooLong);
         }
-        let head = head_bytes(payload.len() as u32, &peer);
         let deadline = Deadline::after(self.write_timeout);
         loop {
             if self.socket.page.state() == State::Finished {
                 return Err(self.socket.failure(Error::ConnectionAborted));
             }
-            if self.socket.tx.space().map_err(misbehaved)? as usize >= whole {
+            let room = match &mut self.socket.transport {
+                Transport::Rings(rings) => rings.tx.space().map_err(misbehaved)?,
+                Transport::Calls(_) => self.socket.page.tx_room(),
+            };
+            if room as usize >= whole {
                 break;
             }
             deadline.left_ns().ok_or(Error::TimedOut)?;
             self.socket.wait(Want::Write, deadline)?;
         }
-        self.socket
-            .tx
-            .write_with(|chunks| {
-                put_at(chunks, 0, &head);
-                put_at(chunks, RECORD_BYTES, payload);
-                whole
-            })
-            .map_err(misbehaved)?;
-        self.socket.ring_bell();
-        Ok(())
+        match &mut self.socket.transport {
+            Transport::Rings(rings) => {
+                let head = head_bytes(payload.len() as u32, &peer);
+                let put = rings.tx.write_with(|chunks| {
+                    put_at(chunks, 0, &head);
+                    put_at(chunks, RECORD_BYTES, payload);
+                    whole
+                });
+                put.map_err(misbehaved)?;
+                rings.ring_bell();
+                Ok(())
+            }
+            Transport::Calls(calls) => match calls.write(payload, Some(&peer))? {
+                taken if taken == payload.len() => Ok(()),
+                _ => Err(Error::PeerMisbehaviour), // there was room
+            },
+        }
     }
 
     fn take(&mut self, buffer: &mut [u8]) -> Result<(Record, usize), Error> {
         let deadline = Deadline::after(self.read_timeout);
-        let mut head = [0; RECORD_BYTES];
         loop {
             let state = self.socket.page.state();
-            match self.socket.rx.peek(&mut head).map_err(misbehaved)? {
-                RECORD_BYTES => break,
-                0 if state == State::Finished => return Err(self.socket.failure(Error::ConnectionAborted)),
-                0 => self.socket.wait(Want::Read, deadline)?,
-                _ => return Err(Error::PeerMisbehaviour),
+            let taken = match &mut self.socket.transport {
+                Transport::Rings(rings) => take_record(rings, buffer)?,
+                Transport::Calls(_) if self.socket.page.rx_used() == 0 => None,
+                Transport::Calls(calls) => Some(calls.read_record(buffer)?.ok_or(Error::PeerMisbehaviour)?),
+            };
+            match taken {
+                Some(taken) => return Ok(taken),
+                None if state == State::Finished => {
+                    return Err(self.socket.failure(Error::ConnectionAborted));
+                }
+                None => self.socket.wait(Want::Read, deadline)?,
             }
         }
-        let record = parse_head(&head);
-        let padded = u64::from(record.length).next_multiple_of(4);
-        if u64::from(self.socket.rx.available().map_err(misbehaved)?) < RECORD_BYTES as u64 + padded {
-            return Err(Error::PeerMisbehaviour); // records are published whole
-        }
-        let room = buffer.len().min(record.length as usize);
-        self.socket.rx.consume(RECORD_BYTES).map_err(misbehaved)?;
-        let copied = self.socket.rx.read(&mut buffer[..room]).map_err(misbehaved)?;
-        self.socket.rx.consume(padded as usize - copied).map_err(misbehaved)?;
-        Ok((record, copied))
     }
+}
+
+/// Takes the next record out of the receive ring, its payload as far as the buffer goes.
+fn take_record(rings: &mut Rings, buffer: &mut [u8]) -> Result<Option<(Record, usize)>, Error> {
+    let rx = &mut rings.rx;
+    let mut head = [0; RECORD_BYTES];
+    match rx.peek(&mut head).map_err(misbehaved)? {
+        0 => return Ok(None),
+        RECORD_BYTES => {}
+        _ => return Err(Error::PeerMisbehaviour),
+    }
+    let record = parse_head(&head);
+    let padded = u64::from(record.length).next_multiple_of(4);
+    if u64::from(rx.available().map_err(misbehaved)?) < RECORD_BYTES as u64 + padded {
+        return Err(Error::PeerMisbehaviour); // records are published whole
+    }
+    let room = buffer.len().min(record.length as usize);
+    rx.consume(RECORD_BYTES).map_err(misbehaved)?;
+    let copied = rx.read(&mut buffer[..room]).map_err(misbehaved)?;
+    rx.consume(padded as usize - copied).map_err(misbehaved)?;
+    Ok(Some((record, copied)))
 }
 
 /// Copies `bytes` to offset `at` of the room that `chunks` are; what does not fit is left out.

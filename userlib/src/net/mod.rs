@@ -1,14 +1,19 @@
 //! Sockets, in the manner of `std::net`: [`TcpStream`], [`TcpListener`], [`UdpSocket`], and [`EchoSocket`] for ping.
 //!
-//! Control goes by message to the protocol server ([`abi::socket`]); data crosses in a page and two byte rings that each socket shares
-//! with the server. A read that finds data, or a write that finds room, makes no system call, unless the server sleeps and has to be
-//! told, once for each time that it sleeps.
+//! Each socket has a page that this task shares with whoever has the stack: state, errors, ring positions, and the words to wait by. How
+//! bytes move is the path's business ([`abi::path`]), and the same program runs on each:
+//!
+//! - By window the two byte rings are mapped here. A read that finds data, or a write that finds room, makes no system call, unless
+//!   the server sleeps and has to be told, once for each time that it sleeps. Control goes by message to the protocol server.
+//! - By message a read or a write is a call of the protocol server: a request and its reply, with the data.
+//! - Monolithic, each is a system call.
 //!
 //! | module | what it is |
 //! | --- | --- |
-//! | `page` | the shared page: the only place here with raw memory |
-//! | `service` | the server as this task knows it: its port, its status page, its thread |
-//! | `socket` | what all kinds have in common: open, wait, ring the bell |
+//! | `page` | the shared page |
+//! | `service` | the server as this task knows it: its port, its status page, its thread; or the kernel |
+//! | `transport`, `trap` | rings, messages, system calls |
+//! | `socket` | what all kinds have in common: open, wait, put and take |
 //! | `tcp`, `datagram`, `wait` | streams and listeners; UDP and echo; waiting for several sockets at once |
 //!
 //! Sockets are their thread's: events resume the thread that opened them, which is the task's first unless
@@ -22,6 +27,8 @@ mod socket;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod transport;
+mod trap;
 mod wait;
 
 pub use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

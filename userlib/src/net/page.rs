@@ -1,7 +1,7 @@
-//! A socket's shared page: words by name, each with one writer, and the two byte rings.
+//! A socket's shared page: words by name, each with one writer; and the two byte rings, where they are mapped as well.
 //!
-//! Nothing here believes the server but in what decides about memory safety: the size of the mapping is the kernel's word, and
-//! the rings' sizes are read once and checked against it.
+//! Nothing here believes the server in what decides about memory safety: the size of a mapping is the kernel's word, and the rings'
+//! sizes are read once and checked against it.
 #![expect(unsafe_code, reason = "words of a page that the server writes too")]
 
 use core::{
@@ -27,10 +27,6 @@ use super::address;
 #[derive(Clone, Copy, Debug)]
 pub struct Page {
     base: NonNull<u8>,
-    /// Where the receive ring's bytes are.
-    rx_data: NonNull<u8>,
-    /// Where the transmit ring's are.
-    tx_data: NonNull<u8>,
     rx_bytes: u32,
     tx_bytes: u32,
 }
@@ -39,59 +35,57 @@ pub struct Page {
 unsafe impl Send for Page {}
 
 impl Page {
-    /// A view of a socket's memory object, `len` bytes at `base`, and of its receive ring if that is `apart`: where, and how many bytes.
+    /// A view of the page at the start of a socket's memory object.
     ///
     /// # Safety
-    /// 1. For as long as this or a copy of it, or an end of [`ends`](Self::ends), is in use, the first is mapped for reading and
-    ///    writing, the second for reading at least; each is aligned to a page.
-    /// 2. This program forms no reference to the rings' bytes.
+    /// For as long as this or a copy of it, or an end of [`ends`](Self::ends), is in use, a page is mapped at `base`, for reading and
+    /// writing.
     ///
     /// # Errors
-    /// [`Error::PeerMisbehaviour`] where the head does not fit the mappings.
-    pub unsafe fn new(
-        base: NonNull<u8>,
-        len: usize,
-        apart: Option<(NonNull<u8>, usize)>,
-    ) -> Result<Self, Error> {
-        if len < At::RINGS_AT {
-            return Err(Error::PeerMisbehaviour);
-        }
-        let it = Self { base, rx_data: base, tx_data: base, rx_bytes: 0, tx_bytes: 0 };
+    /// [`Error::PeerMisbehaviour`] where the head is none.
+    pub unsafe fn new(base: NonNull<u8>) -> Result<Self, Error> {
+        let it = Self { base, rx_bytes: 0, tx_bytes: 0 };
         let [magic, version, rx_bytes, tx_bytes] =
             [At::MAGIC_AT, At::VERSION_AT, At::RX_BYTES_AT, At::TX_BYTES_AT]
                 .map(|at| it.word(at).load(Acquire));
         let fits = |bytes: u32| bytes.is_power_of_two() && (256..=1 << 28).contains(&bytes);
-        if magic != MAGIC
-            || version != info::VERSION
-            || !fits(rx_bytes)
-            || !fits(tx_bytes)
-            || apart.is_some_and(|(_, len)| rx_bytes as usize > len)
+        if magic != MAGIC || version != info::VERSION || !fits(rx_bytes) || !fits(tx_bytes) {
+            return Err(Error::PeerMisbehaviour);
+        }
+        Ok(Self { base, rx_bytes, tx_bytes })
+    }
+
+    /// The application's ends of the rings in the memory object, of which `len` bytes are mapped from the page on; the receive ring may
+    /// be `apart`: where, and how many bytes.
+    ///
+    /// # Safety
+    /// 1. Called once for each new page: there is one consumer and one producer here.
+    /// 2. As [`new`](Self::new), for `len` bytes; what is apart is mapped as long, for reading at least, and aligned to a page.
+    /// 3. This program forms no reference to the rings' bytes.
+    ///
+    /// # Errors
+    /// [`Error::PeerMisbehaviour`] where the rings do not fit the mappings.
+    pub unsafe fn ends(
+        &self,
+        len: usize,
+        apart: Option<(NonNull<u8>, usize)>,
+    ) -> Result<(Consumer<'static>, Producer<'static>), Error> {
+        let here = if apart.is_some() { 0 } else { self.rx_bytes as usize };
+        if At::bytes(here, self.tx_bytes as usize) > len
+            || apart.is_some_and(|(_, len)| self.rx_bytes as usize > len)
         {
             return Err(Error::PeerMisbehaviour);
         }
-        let here = if apart.is_some() { 0 } else { rx_bytes as usize };
-        if At::bytes(here, tx_bytes as usize) > len {
-            return Err(Error::PeerMisbehaviour);
-        }
-        // SAFETY: both rings lie inside of `len`.
-        let (first, second) = unsafe { (base.byte_add(At::RINGS_AT), base.byte_add(At::RINGS_AT + here)) };
-        let rx_data = apart.map_or(first, |(data, _)| data);
-        Ok(Self { base, rx_data, tx_data: second, rx_bytes, tx_bytes })
-    }
-
-    /// The application's ends of the rings.
-    ///
-    /// # Safety
-    /// Called once for each new page: there is one consumer and one producer here.
-    #[must_use]
-    pub unsafe fn ends(&self) -> (Consumer<'static>, Producer<'static>) {
-        // SAFETY: `new` checked that the rings lie in the mappings, and its caller keeps those mapped and unreferenced. The consumer
+        // SAFETY: both rings lie in the mappings, as was just checked, which the caller keeps mapped and unreferenced. The consumer
         // only reads the bytes, which it may be all that the mapping allows.
         unsafe {
-            (
-                Consumer::new(self.control(At::RX_RING_AT), self.rx_data.as_ptr(), self.rx_bytes),
-                Producer::new(self.control(At::TX_RING_AT), self.tx_data.as_ptr(), self.tx_bytes),
-            )
+            let first = self.base.byte_add(At::RINGS_AT);
+            let rx_data = apart.map_or(first, |(data, _)| data);
+            let tx_data = first.byte_add(here);
+            Ok((
+                Consumer::new(self.control(At::RX_RING_AT), rx_data.as_ptr(), self.rx_bytes),
+                Producer::new(self.control(At::TX_RING_AT), tx_data.as_ptr(), self.tx_bytes),
+            ))
         }
     }
 
@@ -134,6 +128,18 @@ impl Page {
     #[must_use]
     pub fn tx_used(&self) -> u32 {
         self.control(At::TX_RING_AT).published()
+    }
+
+    /// Room in the transmit ring, as its published positions say.
+    #[must_use]
+    pub fn tx_room(&self) -> u32 {
+        self.tx_bytes.saturating_sub(self.tx_used())
+    }
+
+    /// Up to where the transmit ring has been written. Relaxed: for comparison with [`acknowledged`](Self::acknowledged) alone.
+    #[must_use]
+    pub fn written(&self) -> u32 {
+        self.word(At::TX_RING_AT).load(Relaxed)
     }
 
     /// The state. Acquire pairs with the server's Release: what came before it shows, the ring's last bytes among them.

@@ -13,19 +13,24 @@ use core::{
 
 use abi::{
     Error,
+    message::Message,
     name::NETWORK,
+    path::Path,
     socket::{REPLY, Request, Status},
     vm::{PAGE_BYTES, PROT_READ},
 };
 use shmqueue::WaitWord;
 
-use super::address;
+use super::{address, trap};
+#[cfg(not(test))]
+use crate::info;
 use crate::{
     counters::SERVER_COUNT,
     memory::{Mapping, MemoryObject},
     message::{Incoming, Outgoing, ask},
     name,
     port::SendRight,
+    rpc::{self, Payload, Received},
     sync::Lock,
     thread::ThreadRef,
 };
@@ -47,9 +52,19 @@ pub fn choose(name: &'static str) {
 /// The server: where to ask, and whether it sleeps.
 #[derive(Debug)]
 pub struct Service {
-    port: SendRight,
-    thread: ThreadRef,
+    server: Server,
     status: Mapping,
+    path: Path,
+    out_of_line: usize,
+}
+
+/// Who has the stack.
+#[derive(Debug)]
+enum Server {
+    /// The protocol server.
+    Task { port: SendRight, thread: ThreadRef },
+    /// The kernel.
+    Kernel,
 }
 
 impl Service {
@@ -68,19 +83,40 @@ impl Service {
     }
 
     fn greet(limit: Duration) -> Result<Self, Error> {
-        let chosen = *NAME.lock();
-        let name = if chosen.is_empty() { NETWORK } else { chosen.as_bytes() };
-        let port = name::look_up(name, Some(limit))?;
-        let mut reply = ask(&port, Outgoing::new(Request::Hello.raw()), Some(limit))?;
+        let (path, out_of_line) = options();
+        let hello = Outgoing::new(Request::Hello.raw());
+        let (server, mut reply) = if path == Path::Monolithic {
+            (Server::Kernel, trap::ask(&hello)?)
+        } else {
+            let chosen = *NAME.lock();
+            let name = if chosen.is_empty() { NETWORK } else { chosen.as_bytes() };
+            let port = name::look_up(name, Some(limit))?;
+            let mut reply = ask(&port, hello, Some(limit))?;
+            reply.status()?;
+            let thread = reply.take_reply().map(ThreadRef::new).ok_or(Error::PeerMisbehaviour)?;
+            (Server::Task { port, thread }, reply)
+        };
         reply.status()?;
-        let thread = reply.take_reply().map(ThreadRef::new).ok_or(Error::PeerMisbehaviour)?;
         let object = reply.take_carried().map(MemoryObject::new).ok_or(Error::PeerMisbehaviour)?;
         let status = object.map(0, PAGE_BYTES as usize, PROT_READ)?;
-        let it = Self { port, thread, status };
+        let it = Self { server, status, path, out_of_line };
         if it.word(Status::MAGIC_AT).load(Acquire) != Status::MAGIC {
             return Err(Error::PeerMisbehaviour);
         }
         Ok(it)
+    }
+
+    /// The way to the network.
+    #[inline]
+    #[must_use]
+    pub const fn path(&self) -> Path {
+        self.path
+    }
+
+    /// From how many bytes on data goes out of line, where it goes by message.
+    #[inline]
+    pub(super) const fn out_of_line(&self) -> usize {
+        self.out_of_line
     }
 
     fn word(&self, at: usize) -> &AtomicU32 {
@@ -111,7 +147,9 @@ impl Service {
     #[cold]
     #[inline(never)]
     pub(super) fn wake(&self) {
-        let _ = self.thread.resume(); // a dead server shows in the next request
+        if let Server::Task { thread, .. } = &self.server {
+            let _ = thread.resume(); // a dead server shows in the next request
+        }
     }
 
     /// Sends a request and checks the reply's status.
@@ -119,13 +157,59 @@ impl Service {
     /// # Errors
     /// What the server says, or [`Error::Dead`] if it has died.
     pub fn ask(&self, request: Outgoing<'_>) -> Result<Incoming<'static>, Error> {
-        let reply = ask(&self.port, request, None)?;
-        if reply.id != REPLY {
-            return Err(Error::PeerMisbehaviour);
-        }
-        reply.status()?;
+        let reply = match &self.server {
+            Server::Task { port, .. } => ask(port, request, None)?,
+            Server::Kernel => trap::ask(&request)?,
+        };
+        check(&reply)?;
         Ok(reply)
     }
+
+    /// Sends a request with data and checks the reply's status.
+    ///
+    /// # Errors
+    /// What the server says, or [`Error::Dead`] if it has died; [`Error::BadCall`] where there is none to send to.
+    #[inline]
+    pub(super) fn call<'r>(
+        &self,
+        request: &mut Message,
+        payload: Payload<'_>,
+        reply: &'r mut Message,
+        room: &'r mut [u8],
+    ) -> Result<Received<'r>, Error> {
+        let Server::Task { port, .. } = &self.server else { return Err(Error::BadCall) };
+        let reply = rpc::call(port, request, payload, reply, room)?;
+        check(&reply)?;
+        Ok(reply)
+    }
+}
+
+/// A reply has to be one, and to say that all went well.
+#[inline]
+fn check(reply: &Message) -> Result<(), Error> {
+    if reply.id != REPLY {
+        return Err(Error::PeerMisbehaviour);
+    }
+    match reply.word(0) {
+        Some(0) => Ok(()),
+        Some(raw) => Err(Error::from_raw(raw).unwrap_or(Error::PeerMisbehaviour)),
+        None => Err(Error::PeerMisbehaviour),
+    }
+}
+
+/// The path, and from how many bytes on data goes out of line.
+#[cfg(not(test))]
+fn options() -> (Path, usize) {
+    (info::path(), info::out_of_line_bytes())
+}
+
+#[cfg(test)]
+use super::tests::options;
+
+/// The next test has another server.
+#[cfg(test)]
+pub(super) fn forget() {
+    *SERVICE.lock() = None;
 }
 
 /// The interface's address and the length of its network's prefix.

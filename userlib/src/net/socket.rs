@@ -1,21 +1,21 @@
 //! What all kinds of socket have in common.
-#![expect(unsafe_code, reason = "the page and the ends live in a mapping that the socket owns")]
+#![expect(unsafe_code, reason = "the page and the ends of the rings live in mappings that the socket owns")]
 
 use core::net::SocketAddr;
 
 use abi::{
-    Error, port,
+    Error,
+    path::Path,
+    port,
     socket::{Kind, Request, State, wait_for},
-    vm::PROT_READ,
+    vm::{PAGE_BYTES, PROT_READ},
 };
-use shmqueue::{
-    PeerMisbehaviour, Poster, WaitWord,
-    bytes::{Consumer, Producer},
-};
+use shmqueue::PeerMisbehaviour;
 
 use super::{
     Page, Service,
     address::{from_endpoint, to_endpoint, to_words},
+    transport::{Calls, Rings, Transport},
 };
 use crate::{
     memory::{Mapping, MemoryObject},
@@ -52,15 +52,11 @@ impl Want {
 
 /// A socket of any kind.
 pub struct Socket {
-    pub(super) rx: Consumer<'static>,
-    pub(super) tx: Producer<'static>,
+    pub(super) transport: Transport,
     pub(super) page: Page,
-    /// Where the server says that it sleeps.
-    server_word: &'static WaitWord,
-    bell: Poster,
     number: u32,
     service: &'static Service,
-    /// Unmapped last: `page`, `rx` and `tx` point into them.
+    /// Unmapped last: the page and the transport point into them.
     _mappings: (Mapping, Option<Mapping>),
 }
 
@@ -84,19 +80,29 @@ impl Socket {
     fn from_reply(service: &'static Service, mut reply: Incoming) -> Result<Self, Error> {
         let [number, bytes, ring_bytes] = super::service::words(&reply, 1)?;
         let object = reply.take_carried().map(MemoryObject::new).ok_or(Error::PeerMisbehaviour)?;
+        let ring = reply.take_reply().map(MemoryObject::new);
+        if service.path() != Path::Window {
+            let mapping = object.map_shared(PAGE_BYTES as usize)?;
+            // SAFETY: the socket owns the mapping, and drops it last.
+            let page = unsafe { Page::new(mapping.base()) }?;
+            let transport = Transport::Calls(Calls::new(number, service));
+            return Ok(Self { transport, page, number, service, _mappings: (mapping, None) });
+        }
+        if u64::from(bytes) < PAGE_BYTES {
+            return Err(Error::PeerMisbehaviour);
+        }
         let mapping = object.map_shared(bytes as usize)?;
-        let ring = match reply.take_reply().map(MemoryObject::new) {
+        let ring = match ring {
             None => None,
             Some(object) => Some(object.map(0, ring_bytes as usize, PROT_READ)?),
         };
         let apart = ring.as_ref().map(|ring| (ring.base(), ring.len()));
-        // SAFETY: the socket owns the mappings, drops them last, and nothing here forms references to the rings' bytes.
-        let page = unsafe { Page::new(mapping.base(), mapping.len(), apart) }?;
-        // SAFETY: a new page, and the only ends.
-        let (rx, tx) = unsafe { page.ends() };
-        let server_word = service.wait_word();
-        let bell = Poster::new();
-        Ok(Self { rx, tx, page, server_word, bell, number, service, _mappings: (mapping, ring) })
+        // SAFETY: the socket owns the mappings, a page at least, and drops them last.
+        let page = unsafe { Page::new(mapping.base()) }?;
+        // SAFETY: a new page, and the only ends; nothing here forms references to the rings' bytes.
+        let ends = unsafe { page.ends(mapping.len(), apart) }?;
+        let transport = Transport::Rings(Rings::new(ends, service));
+        Ok(Self { transport, page, number, service, _mappings: (mapping, ring) })
     }
 
     pub(super) fn accept(&self) -> Result<Self, Error> {
@@ -127,30 +133,52 @@ impl Socket {
         from_endpoint(&self.page.remote()).unwrap_or_else(unspecified)
     }
 
-    /// After something was put where the server looks: wakes it if it sleeps and has not been woken by this socket yet.
-    #[inline(always)]
-    pub(super) fn ring_bell(&mut self) {
-        if self.bell.should_post(self.server_word) {
-            self.service.wake();
+    /// Puts bytes into a stream, as many as there is room for; 0 if there is none now.
+    pub(super) fn put(&mut self, bytes: &[u8]) -> Result<usize, Error> {
+        match &mut self.transport {
+            Transport::Rings(rings) => {
+                let written = rings.tx.write(bytes).map_err(misbehaved)?;
+                if written != 0 {
+                    rings.ring_bell();
+                }
+                Ok(written)
+            }
+            Transport::Calls(_) if self.page.tx_room() == 0 => Ok(0),
+            Transport::Calls(calls) => match calls.write(bytes, None) {
+                Ok(0) => Err(Error::PeerMisbehaviour), // nobody else fills the ring
+                // It has ended since the page was looked at, which says why.
+                Err(Error::NotConnected) if self.page.state() == State::Finished => Ok(0),
+                outcome => outcome,
+            },
         }
     }
 
-    /// After `taken` bytes were read. The receive ring of a connection is its window: a sender that has filled it hears of room only
-    /// from the server, which then has to be told. It's told where the reader passes an eighth of the ring and the ring was
-    /// at least half full: however many bytes each read takes, there is such a place soon after the ring was full.
-    #[inline(always)]
-    pub(super) fn after_read(&mut self, taken: usize) {
-        let (position, eighth) = (self.rx.position(), self.page.rx_bytes() / 8);
-        let before = position.wrapping_sub(taken as u32);
-        if (position ^ before) & eighth.wrapping_neg() != 0 {
-            self.tell_of_room(taken as u32, 4 * eighth);
+    /// Takes bytes of a stream; 0 if there is nothing now.
+    pub(super) fn take(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
+        match &mut self.transport {
+            Transport::Rings(rings) => {
+                let read = rings.rx.read(buffer).map_err(misbehaved)?;
+                if read != 0 {
+                    rings.after_read(&self.page, read);
+                }
+                Ok(read)
+            }
+            Transport::Calls(_) if self.page.rx_used() == 0 => Ok(0),
+            Transport::Calls(calls) => match calls.read(buffer)? {
+                0 => Err(Error::PeerMisbehaviour), // nobody else empties the ring
+                read => Ok(read),
+            },
         }
     }
 
-    #[cold]
-    fn tell_of_room(&mut self, taken: u32, full: u32) {
-        if self.page.rx_used().saturating_add(taken) >= full {
-            self.ring_bell();
+    /// Makes the server look at the page soon.
+    pub(super) fn nudge(&mut self) -> Result<(), Error> {
+        match &mut self.transport {
+            Transport::Rings(rings) => {
+                rings.ring_bell();
+                Ok(())
+            }
+            Transport::Calls(calls) => calls.nudge(),
         }
     }
 
@@ -172,7 +200,7 @@ impl Socket {
             }
             Want::Connected => !matches!(state, State::Connecting | State::Closed),
             Want::Accept => state == State::Finished || self.page.accept_ready() != 0,
-            Want::Drained => state == State::Finished || self.page.acknowledged() == self.tx.position(),
+            Want::Drained => state == State::Finished || self.page.acknowledged() == self.page.written(),
         }
     }
 

@@ -7,7 +7,7 @@ use abi::{
     socket::{Kind, Request, State, wishes},
 };
 
-use super::{AsSocket, Socket, Want, socket::misbehaved};
+use super::{AsSocket, Socket, Want, transport::Transport};
 use crate::time::Deadline;
 
 /// Connections that wait for [`TcpListener::accept`] unless the program says otherwise.
@@ -85,10 +85,11 @@ impl TcpStream {
         if !self.can_write() {
             return 0;
         }
-        match self.socket.tx.write(bytes) {
+        let Transport::Rings(rings) = &mut self.socket.transport else { return 0 };
+        match rings.tx.write(bytes) {
             Ok(0) | Err(_) => 0,
             Ok(written) => {
-                self.socket.ring_bell();
+                rings.ring_bell();
                 written
             }
         }
@@ -116,9 +117,8 @@ impl TcpStream {
                     self.socket.failure(Error::ConnectionAborted)
                 });
             }
-            let written = self.socket.tx.write(bytes).map_err(misbehaved)?;
+            let written = self.socket.put(bytes)?;
             if written != 0 {
-                self.socket.ring_bell();
                 return Ok(written);
             }
             self.socket.wait(Want::Write, deadline)?;
@@ -150,13 +150,13 @@ impl TcpStream {
     /// [`Error::ConnectionReset`], [`Error::ConnectionAborted`], [`Error::TimedOut`] if a limit was set.
     #[inline]
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
-        match self.socket.rx.read(buffer) {
-            Ok(0) | Err(_) => self.read_slowly(buffer), // which finds out why
-            Ok(read) => {
-                self.socket.after_read(read);
-                Ok(read)
-            }
+        if let Transport::Rings(rings) = &mut self.socket.transport
+            && let Ok(read @ 1..) = rings.rx.read(buffer)
+        {
+            rings.after_read(&self.socket.page, read);
+            return Ok(read);
         }
+        self.read_slowly(buffer) // which finds out why not
     }
 
     #[cold]
@@ -169,9 +169,8 @@ impl TcpStream {
         loop {
             // Before the ring: when the state says that there is no more, what is in the ring is all.
             let state = self.socket.page.state();
-            let read = self.socket.rx.read(buffer).map_err(misbehaved)?;
+            let read = self.socket.take(buffer)?;
             if read != 0 {
-                self.socket.after_read(read);
                 return Ok(read);
             }
             match state {
@@ -210,7 +209,7 @@ impl TcpStream {
     pub fn drain(&mut self) -> Result<(), Error> {
         let deadline = Deadline::after(self.write_timeout);
         self.socket.wait(Want::Drained, deadline)?;
-        if self.socket.page.acknowledged() == self.socket.tx.position() {
+        if self.socket.page.acknowledged() == self.socket.page.written() {
             return Ok(());
         }
         Err(self.socket.failure(Error::ConnectionAborted))
@@ -225,8 +224,7 @@ impl TcpStream {
         match how {
             Shutdown::Write => {
                 self.socket.page.wish(wishes::SHUTDOWN, true);
-                self.socket.ring_bell();
-                Ok(())
+                self.socket.nudge()
             }
             Shutdown::Abort => self.socket.ask(Request::Abort, &[]).map(drop),
         }
@@ -244,7 +242,7 @@ impl TcpStream {
 
     fn wish(&mut self, bit: u32, on: bool) {
         self.socket.page.wish(bit, on);
-        self.socket.ring_bell();
+        let _ = self.socket.nudge(); // a dead server shows in the next request
     }
 
     /// Sets how long a read may block; `None` for ever, zero not at all.

@@ -1,6 +1,7 @@
 //! Sockets against a server of a few lines: what costs a system call and what does not, what wakes whom, and what a peer that
 //! lies can do.
 
+mod calls;
 mod world;
 
 use core::{net::SocketAddr, time::Duration};
@@ -9,8 +10,10 @@ use std::{vec, vec::Vec};
 use abi::{
     Error,
     info::VERSION,
+    path::Path,
     socket::{Endpoint, MAGIC, Page as At, Request, State, wait_for, wishes},
 };
+pub(super) use world::options;
 use world::{Peer, RX_BYTES, TX_BYTES, World};
 
 use super::{
@@ -23,7 +26,11 @@ const REMOTE: SocketAddr =
     SocketAddr::new(core::net::IpAddr::V4(core::net::Ipv4Addr::new(10, 9, 0, 1)), 5001);
 
 fn connected() -> (World, TcpStream, Peer) {
-    let world = World::new();
+    connected_on(Path::Window)
+}
+
+fn connected_on(path: Path) -> (World, TcpStream, Peer) {
+    let world = World::on(path);
     let stream = TcpStream::connect(REMOTE).unwrap();
     let peer = world.peer(0);
     (world, stream, peer)
@@ -67,81 +74,91 @@ fn a_server_that_sleeps_is_resumed_once_for_each_sleep() {
 
 #[test]
 fn a_writer_waits_for_room_and_everything_arrives_in_order() {
-    let (world, mut stream, _peer) = connected();
-    let taken = std::rc::Rc::new(core::cell::RefCell::new(Vec::new()));
-    let sink = std::rc::Rc::clone(&taken);
-    world.while_suspended(move |peers| {
-        assert_eq!(peers[0].waits_for(), Some(wait_for::WRITE));
-        sink.borrow_mut().extend(peers[0].take());
-    });
-    let sent = bytes(100_000, 7);
-    for piece in sent.chunks(777) {
-        stream.write_all(piece).unwrap();
+    for path in Path::ALL {
+        let (world, mut stream, _peer) = connected_on(path);
+        let taken = std::rc::Rc::new(core::cell::RefCell::new(Vec::new()));
+        let sink = std::rc::Rc::clone(&taken);
+        world.while_suspended(move |peers| {
+            assert_eq!(peers[0].waits_for(), Some(wait_for::WRITE));
+            sink.borrow_mut().extend(peers[0].take());
+        });
+        let sent = bytes(100_000, 7);
+        for piece in sent.chunks(777) {
+            stream.write_all(piece).unwrap();
+        }
+        let peer = world.peer(0);
+        assert_eq!(peer.waits_for(), None);
+        taken.borrow_mut().extend(peer.take());
+        assert_eq!(*taken.borrow(), sent);
+        assert!(world.suspends() as usize <= 100_000 / TX_BYTES as usize + 1);
     }
-    let peer = world.peer(0);
-    assert_eq!(peer.waits_for(), None);
-    taken.borrow_mut().extend(peer.take());
-    assert_eq!(*taken.borrow(), sent);
-    assert!(world.suspends() as usize <= 100_000 / TX_BYTES as usize + 1);
 }
 
 #[test]
 fn a_reader_gets_everything_before_the_end() {
-    let (world, mut stream, peer) = connected();
-    peer.give(b"last words");
-    peer.state(State::HalfClosed);
-    let mut buffer = [0; 4];
-    let mut got: Vec<u8> = Vec::new();
-    loop {
-        match stream.read(&mut buffer).unwrap() {
-            0 => break,
-            read => got.extend(&buffer[..read]),
+    for path in Path::ALL {
+        let (world, mut stream, peer) = connected_on(path);
+        peer.give(b"last words");
+        peer.state(State::HalfClosed);
+        let mut buffer = [0; 4];
+        let mut got: Vec<u8> = Vec::new();
+        loop {
+            match stream.read(&mut buffer).unwrap() {
+                0 => break,
+                read => got.extend(&buffer[..read]),
+            }
         }
+        assert_eq!(got, b"last words");
+        assert_eq!(world.suspends(), 0);
+        stream.write_all(b"still open this way").unwrap();
     }
-    assert_eq!(got, b"last words");
-    assert_eq!(world.suspends(), 0);
-    stream.write_all(b"still open this way").unwrap();
 }
 
 #[test]
 fn a_reset_says_so_after_what_came_before() {
-    let (_world, mut stream, peer) = connected();
-    peer.give(b"abc");
-    peer.fails(Error::ConnectionReset);
-    let mut buffer = [0; 8];
-    assert_eq!(stream.read(&mut buffer), Ok(3));
-    assert_eq!(stream.read(&mut buffer), Err(Error::ConnectionReset));
-    assert_eq!(stream.write(b"x"), Err(Error::ConnectionReset));
-    assert_eq!(stream.drain(), Ok(())); // nothing was written
+    for path in Path::ALL {
+        let (_world, mut stream, peer) = connected_on(path);
+        peer.give(b"abc");
+        peer.fails(Error::ConnectionReset);
+        let mut buffer = [0; 8];
+        assert_eq!(stream.read(&mut buffer), Ok(3));
+        assert_eq!(stream.read(&mut buffer), Err(Error::ConnectionReset));
+        assert_eq!(stream.write(b"x"), Err(Error::ConnectionReset));
+        assert_eq!(stream.drain(), Ok(())); // nothing was written
+    }
 }
 
 #[test]
 fn a_reader_that_waits_is_woken_by_data_end_and_failure() {
-    let (world, mut stream, _peer) = connected();
-    world.while_suspended(|peers| {
-        assert_eq!(peers[0].waits_for(), Some(wait_for::READ));
-        peers[0].give(b"now");
-    });
-    let mut buffer = [0; 8];
-    assert_eq!(stream.read(&mut buffer), Ok(3));
-    world.while_suspended(|peers| peers[0].fails(Error::ConnectionAborted));
-    assert_eq!(stream.read(&mut buffer), Err(Error::ConnectionAborted));
+    for path in Path::ALL {
+        let (world, mut stream, _peer) = connected_on(path);
+        world.while_suspended(|peers| {
+            assert_eq!(peers[0].waits_for(), Some(wait_for::READ));
+            peers[0].give(b"now");
+        });
+        let mut buffer = [0; 8];
+        assert_eq!(stream.read(&mut buffer), Ok(3));
+        world.while_suspended(|peers| peers[0].fails(Error::ConnectionAborted));
+        assert_eq!(stream.read(&mut buffer), Err(Error::ConnectionAborted));
+    }
 }
 
 #[test]
 fn limits_end_waits() {
-    let (world, mut stream, _peer) = connected();
-    stream.set_read_timeout(Some(Duration::ZERO));
-    assert_eq!(stream.read(&mut [0; 4]), Err(Error::TimedOut));
-    assert_eq!(world.suspends(), 0);
-    stream.set_read_timeout(Some(Duration::from_millis(3)));
-    assert_eq!(stream.read(&mut [0; 4]), Err(Error::TimedOut));
-    assert!(world.suspends() > 0);
-    stream.set_write_timeout(Some(Duration::ZERO));
-    let full = vec![0; TX_BYTES as usize];
-    assert_eq!(stream.write(&full), Ok(full.len()));
-    assert_eq!(stream.write(b"x"), Err(Error::TimedOut));
-    assert_eq!(stream.read(&mut []), Ok(0));
+    for path in Path::ALL {
+        let (world, mut stream, _peer) = connected_on(path);
+        stream.set_read_timeout(Some(Duration::ZERO));
+        assert_eq!(stream.read(&mut [0; 4]), Err(Error::TimedOut));
+        assert_eq!(world.suspends(), 0);
+        stream.set_read_timeout(Some(Duration::from_millis(3)));
+        assert_eq!(stream.read(&mut [0; 4]), Err(Error::TimedOut));
+        assert!(world.suspends() > 0);
+        stream.set_write_timeout(Some(Duration::ZERO));
+        let full = vec![0; TX_BYTES as usize];
+        assert_eq!(stream.write(&full), Ok(full.len()));
+        assert_eq!(stream.write(b"x"), Err(Error::TimedOut));
+        assert_eq!(stream.read(&mut []), Ok(0));
+    }
 }
 
 #[test]
@@ -201,18 +218,20 @@ fn wishes_reach_the_page_and_ring_the_bell() {
 
 #[test]
 fn drained_means_acknowledged() {
-    let (world, mut stream, peer) = connected();
-    stream.write_all(b"0123456789").unwrap();
-    world.while_suspended(|peers| {
-        assert_eq!(peers[0].waits_for(), Some(wait_for::DRAINED));
-        let acknowledged = peers[0].page.get(At::ACKNOWLEDGED_AT);
-        peers[0].page.set(At::ACKNOWLEDGED_AT, acknowledged + 5);
-    });
-    stream.drain().unwrap();
-    assert_eq!(world.suspends(), 2);
-    stream.write_all(b"lost").unwrap();
-    peer.fails(Error::ConnectionReset);
-    assert_eq!(stream.drain(), Err(Error::ConnectionReset));
+    for path in Path::ALL {
+        let (world, mut stream, peer) = connected_on(path);
+        stream.write_all(b"0123456789").unwrap();
+        world.while_suspended(|peers| {
+            assert_eq!(peers[0].waits_for(), Some(wait_for::DRAINED));
+            let acknowledged = peers[0].page.get(At::ACKNOWLEDGED_AT);
+            peers[0].page.set(At::ACKNOWLEDGED_AT, acknowledged + 5);
+        });
+        stream.drain().unwrap();
+        assert_eq!(world.suspends(), 2);
+        stream.write_all(b"lost").unwrap();
+        peer.fails(Error::ConnectionReset);
+        assert_eq!(stream.drain(), Err(Error::ConnectionReset));
+    }
 }
 
 #[test]
@@ -247,68 +266,74 @@ fn positions_that_cannot_be_are_an_error() {
 
 #[test]
 fn connecting_waits_for_the_outcome() {
-    let world = World::new();
-    let listener = TcpListener::bind(REMOTE).unwrap();
-    assert!(!listener.is_ready(Want::Accept));
-    let requests: Vec<u32> =
-        world.requests().iter().map(|it| it.id).filter(|&id| id != Request::Hello.raw()).collect();
-    assert_eq!(requests, [Request::Open, Request::Bind, Request::Listen].map(Request::raw));
-    let mut listener = listener;
-    world.while_suspended(|peers| {
-        assert_eq!(peers[0].waits_for(), Some(wait_for::STATE));
-        peers[0].page.set(At::ACCEPT_READY_AT, 1);
-    });
-    let (stream, _) = listener.accept().unwrap();
-    assert!(stream.is_ready(Want::Write));
-    assert_eq!(listener.accept_timeout(Duration::ZERO).map(drop), Ok(())); // as the page still says
+    for path in Path::ALL {
+        let world = World::on(path);
+        let listener = TcpListener::bind(REMOTE).unwrap();
+        assert!(!listener.is_ready(Want::Accept));
+        let requests: Vec<u32> =
+            world.requests().iter().map(|it| it.id).filter(|&id| id != Request::Hello.raw()).collect();
+        assert_eq!(requests, [Request::Open, Request::Bind, Request::Listen].map(Request::raw));
+        let mut listener = listener;
+        world.while_suspended(|peers| {
+            assert_eq!(peers[0].waits_for(), Some(wait_for::STATE));
+            peers[0].page.set(At::ACCEPT_READY_AT, 1);
+        });
+        let (stream, _) = listener.accept().unwrap();
+        assert!(stream.is_ready(Want::Write));
+        assert_eq!(listener.accept_timeout(Duration::ZERO).map(drop), Ok(())); // as the page still says
+    }
 }
 
 #[test]
 fn one_thread_waits_for_many() {
-    let (world, stream, _peer) = connected();
-    let second = TcpStream::connect(REMOTE).unwrap();
-    let third = TcpListener::bind(REMOTE).unwrap();
-    let waits: [(&dyn AsSocket, Want); 4] =
-        [(&stream, Want::Read), (&second, Want::Read), (&third, Want::Accept), (&second, Want::Drained)];
-    world.peer(1).page.set(At::ACKNOWLEDGED_AT, 99);
-    world.while_suspended(|peers| {
-        assert_eq!(peers[0].waits_for(), Some(wait_for::READ));
-        assert_eq!(peers[1].waits_for(), Some(wait_for::READ | wait_for::DRAINED));
-        assert_eq!(peers[2].waits_for(), Some(wait_for::STATE));
-        peers[1].give(b"!");
-    });
-    assert_eq!(wait_any(&waits, None), Ok(1));
-    for index in 0..3 {
-        assert_eq!(world.peer(index).waits_for(), None);
+    for path in Path::ALL {
+        let (world, stream, _peer) = connected_on(path);
+        let second = TcpStream::connect(REMOTE).unwrap();
+        let third = TcpListener::bind(REMOTE).unwrap();
+        let waits: [(&dyn AsSocket, Want); 4] =
+            [(&stream, Want::Read), (&second, Want::Read), (&third, Want::Accept), (&second, Want::Drained)];
+        world.peer(1).page.set(At::ACKNOWLEDGED_AT, 99);
+        world.while_suspended(|peers| {
+            assert_eq!(peers[0].waits_for(), Some(wait_for::READ));
+            assert_eq!(peers[1].waits_for(), Some(wait_for::READ | wait_for::DRAINED));
+            assert_eq!(peers[2].waits_for(), Some(wait_for::STATE));
+            peers[1].give(b"!");
+        });
+        assert_eq!(wait_any(&waits, None), Ok(1));
+        for index in 0..3 {
+            assert_eq!(world.peer(index).waits_for(), None);
+        }
+        assert_eq!(wait_any(&waits[..1], Some(Duration::ZERO)), Err(Error::TimedOut));
+        assert_eq!(wait_any(&[], None), Err(Error::BadArgument));
     }
-    assert_eq!(wait_any(&waits[..1], Some(Duration::ZERO)), Err(Error::TimedOut));
-    assert_eq!(wait_any(&[], None), Err(Error::BadArgument));
 }
 
 #[test]
 fn datagrams_are_records_wherever_the_ring_wraps() {
-    let world = World::new();
-    let mut socket = UdpSocket::bind(REMOTE).unwrap();
-    let peer = world.peer(0);
-    for length in (0..700).step_by(13) {
-        let payload = bytes(length, length as u8);
-        socket.send_to(&payload, REMOTE).unwrap();
-        let record = peer.take();
-        assert_eq!(record.len(), 32 + length.next_multiple_of(4));
-        assert_eq!(record[..4], (length as u32).to_le_bytes());
-        assert_eq!(record[32..32 + length], payload);
-        // And back, read into a buffer that is too short every other time.
-        assert_eq!(peer.give(&record), record.len());
-        let room = if length % 2 == 0 { length } else { length / 2 };
-        let mut buffer = vec![0; room];
-        assert_eq!(socket.recv_from(&mut buffer), Ok((room, REMOTE)));
-        assert_eq!(buffer, payload[..room]);
-        assert_eq!(socket.as_socket().page.rx_used(), 0);
+    for path in Path::ALL {
+        let world = World::on(path);
+        let mut socket = UdpSocket::bind(REMOTE).unwrap();
+        let peer = world.peer(0);
+        for length in (0..700).step_by(13) {
+            let payload = bytes(length, length as u8);
+            socket.send_to(&payload, REMOTE).unwrap();
+            let record = peer.take();
+            assert_eq!(record.len(), 32 + length.next_multiple_of(4));
+            assert_eq!(record[..4], (length as u32).to_le_bytes());
+            assert_eq!(record[32..32 + length], payload);
+            // And back, read into a buffer that is too short every other time.
+            assert_eq!(peer.give(&record), record.len());
+            let room = if length % 2 == 0 { length } else { length / 2 };
+            let mut buffer = vec![0; room];
+            assert_eq!(socket.recv_from(&mut buffer), Ok((room, REMOTE)));
+            assert_eq!(buffer, payload[..room]);
+            assert_eq!(socket.as_socket().page.rx_used(), 0);
+        }
+        assert_eq!(socket.send_to(&vec![0; TX_BYTES as usize - 28], REMOTE), Err(Error::TooLong));
+        assert_eq!(socket.send(b"x"), Err(Error::NotConnected));
+        socket.connect(REMOTE).unwrap();
+        socket.send(b"x").unwrap();
     }
-    assert_eq!(socket.send_to(&vec![0; TX_BYTES as usize - 28], REMOTE), Err(Error::TooLong));
-    assert_eq!(socket.send(b"x"), Err(Error::NotConnected));
-    socket.connect(REMOTE).unwrap();
-    socket.send(b"x").unwrap();
 }
 
 #[test]
@@ -329,15 +354,17 @@ fn a_record_that_lies_is_an_error() {
 
 #[test]
 fn a_datagram_waits_for_room_and_not_longer() {
-    let world = World::new();
-    let mut socket = UdpSocket::bind(REMOTE).unwrap();
-    socket.set_write_timeout(Some(Duration::ZERO));
-    let payload = [0; 1000];
-    while socket.send_to(&payload, REMOTE).is_ok() {}
-    assert_eq!(socket.send_to(&payload, REMOTE), Err(Error::TimedOut));
-    socket.set_write_timeout(None);
-    world.while_suspended(|peers| drop(peers[0].take()));
-    socket.send_to(&payload, REMOTE).unwrap();
+    for path in Path::ALL {
+        let world = World::on(path);
+        let mut socket = UdpSocket::bind(REMOTE).unwrap();
+        socket.set_write_timeout(Some(Duration::ZERO));
+        let payload = [0; 1000];
+        while socket.send_to(&payload, REMOTE).is_ok() {}
+        assert_eq!(socket.send_to(&payload, REMOTE), Err(Error::TimedOut));
+        socket.set_write_timeout(None);
+        world.while_suspended(|peers| drop(peers[0].take()));
+        socket.send_to(&payload, REMOTE).unwrap();
+    }
 }
 
 #[test]

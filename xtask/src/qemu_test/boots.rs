@@ -41,7 +41,7 @@ fn kernel_panic(bed: &Bed) -> Result<()> {
 }
 
 /// Boots, and waits for the status that says that it can't, and a line that says why.
-fn expect_refusal(machine: &Machine) -> Result<()> {
+pub fn expect_refusal(machine: &Machine) -> Result<()> {
     let mut vm = Vm::start(machine)?;
     vm.expect_exit(abi::exit::BOOT_FAILED, Duration::from_secs(40))?;
     let said = vm.console.transcript();

@@ -168,7 +168,8 @@ impl Forger {
     }
 }
 
-fn checksum(header: &[u8]) -> u16 {
+/// The checksum of a header (RFC 1071).
+pub fn checksum(header: &[u8]) -> u16 {
     let words = header.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
     let mut sum: u32 = words.sum();
     while sum > 0xffff {
@@ -178,7 +179,7 @@ fn checksum(header: &[u8]) -> u16 {
 }
 
 /// The wrong frames go between those of two honest transfers, which must not notice.
-fn malformed(bed: &Bed, nic: Nic) -> Result<()> {
+pub fn malformed(bed: &Bed, nic: Nic) -> Result<()> {
     let mut vm = Vm::boot(&bed.machine(nic, Board::Pc)?)?;
     let link = bed.session.link.clone();
     vm.console.type_line("ttcp -r -s -l 8192 -p 5001 -M")?;
@@ -253,7 +254,7 @@ fn malformed(bed: &Bed, nic: Nic) -> Result<()> {
     bed.finish(vm)
 }
 
-fn badcalls(bed: &Bed) -> Result<()> {
+pub fn badcalls(bed: &Bed) -> Result<()> {
     let mut vm = bed.boot()?;
     let output = vm.console.command("badcalls", Duration::from_secs(60))?;
     let Some(line) = output.lines().find(|line| line.starts_with("badcalls:") && line.ends_with("ok")) else {
@@ -268,7 +269,7 @@ fn badcalls(bed: &Bed) -> Result<()> {
 }
 
 /// A transfer in the ordinary way.
-fn works_still(bed: &Bed, vm: &mut Vm) -> Result<()> {
+pub fn works_still(bed: &Bed, vm: &mut Vm) -> Result<()> {
     vm.console.type_line("ttcp -r -s -p 5032 -M")?;
     vm.console.expect("listening on 5032", SOON)?;
     let to = bed.session.link.guest(5032);
@@ -280,7 +281,7 @@ fn works_still(bed: &Bed, vm: &mut Vm) -> Result<()> {
     }
 }
 
-fn faults(bed: &Bed) -> Result<()> {
+pub fn faults(bed: &Bed) -> Result<()> {
     const WAYS: &[&str] = &[
         "null",
         "write-text",
@@ -315,7 +316,7 @@ fn faults(bed: &Bed) -> Result<()> {
     vm.expect_exit(abi::exit::OFF, SOON).map(|_| ())
 }
 
-fn spawnloop(bed: &Bed) -> Result<()> {
+pub fn spawnloop(bed: &Bed) -> Result<()> {
     let mut vm = bed.boot()?;
     let output = vm.console.command("spawnloop 500", Duration::from_secs(120))?;
     if !output.contains("500 tasks, ok") {

@@ -4,27 +4,36 @@
 //! plus dropped, nothing waits while its queue holds something) and powers off with its own status. Silence, a fault or a
 //! panic that nobody asked for, or another status is a failure.
 
+mod applications;
 mod boots;
+mod filters;
 mod hostile;
 mod input;
 mod lossy;
+mod message_path;
+mod monolithic;
 mod servers;
 mod transfers;
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
+
+use abi::path::Path;
 
 use crate::cli::QemuTestArgs;
 use crate::error::{Error, Result, failed};
 use crate::machine::{Board, Machine, Nic};
 use crate::network::Net;
 use crate::session::Session;
-use crate::setup;
+use crate::setup::{self, Tool};
 use crate::vm::Vm;
 
 /// What a test works with.
 pub struct Bed {
     /// Images, link, temporary folder.
     pub session: Session,
+    /// How applications reach the network on the machines of the test that runs.
+    path: Cell<Path>,
 }
 
 /// A named test.
@@ -38,12 +47,26 @@ pub struct Case {
 /// Long enough for any command that is not a long transfer.
 pub const SOON: Duration = Duration::from_secs(30);
 
+/// What the other ends of the tests are.
+const TOOLS: &[Tool] = &[setup::NUTTCP, setup::IPERF, setup::TC, setup::VSFTPD, setup::XVFB];
+
 fn cases() -> Vec<Case> {
-    [transfers::CASES, lossy::CASES, hostile::CASES, boots::CASES, input::CASES, servers::CASES]
-        .into_iter()
-        .flatten()
-        .map(|(name, tap, run)| Case { name, tap: *tap, run: *run })
-        .collect()
+    [
+        transfers::CASES,
+        lossy::CASES,
+        hostile::CASES,
+        boots::CASES,
+        input::CASES,
+        applications::CASES,
+        filters::CASES,
+        message_path::CASES,
+        monolithic::CASES,
+        servers::CASES,
+    ]
+    .into_iter()
+    .flatten()
+    .map(|(name, tap, run)| Case { name, tap: *tap, run: *run })
+    .collect()
 }
 
 /// A row of a group's table.
@@ -52,7 +75,18 @@ pub type Row = (&'static str, bool, fn(&Bed) -> Result<()>);
 impl Bed {
     /// A machine with 256 MiB.
     pub fn machine(&self, nic: Nic, board: Board) -> Result<Machine> {
-        self.session.plain_machine(nic, board)
+        let mut machine = self.session.plain_machine(nic, board)?;
+        let path = format!("{}={}", Path::OPTION, self.path.get().name());
+        machine.arguments = machine.arguments.replace("path=window", &path);
+        Ok(machine)
+    }
+
+    /// Runs a test on machines whose applications reach the network in another way.
+    pub fn by(&self, path: Path, test: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
+        let before = self.path.replace(path);
+        let outcome = test(self);
+        self.path.set(before);
+        outcome
     }
 
     /// The most common machine, up.
@@ -91,9 +125,9 @@ pub fn qemu_test(args: &QemuTestArgs) -> Result<()> {
         cases.iter().for_each(|case| println!("{}", case.name));
         return Ok(());
     }
-    let session = Session::open(None, &[setup::NUTTCP, setup::IPERF, setup::TC], None, &[])?;
+    let session = Session::open(None, TOOLS, None, &[])?;
     let tap = session.link.net == Net::Tap;
-    let bed = Bed { session };
+    let bed = Bed { session, path: Cell::new(Path::Window) };
     let (mut passed, mut failures, mut skipped) = (0, Vec::new(), 0);
     for case in &cases {
         if case.tap && !tap {

@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 use pattern::{Digest, Pattern};
 
 use super::{Bed, Row, SOON};
-use crate::cells::{Cell, Ports, Setting};
+use crate::cells::{Cell, Direction, Ports, Setting, Test};
 use crate::error::{Context as _, Error, Result, failed};
 use crate::machine::{Backend, Board, Machine, Nic};
 use crate::network::{ECHO_PORT, Link, Net};
 use crate::peers::Peer;
+use crate::profile::category::Category;
+use crate::profile::{Places, Profile};
 use crate::results::Fields;
 use crate::sys;
 use crate::traffic::{self, Until};
@@ -27,6 +29,8 @@ pub const CASES: &[Row] = &[
     ("cells-virtio-q35", false, |bed| cells(bed, Nic::Virtio, Board::Q35, Peer::Builtin)),
     ("cells-e1000-ring", false, |bed| ring_cells(bed, Nic::E1000)),
     ("cells-virtio-ring", false, |bed| ring_cells(bed, Nic::Virtio)),
+    ("datagrams-e1000", true, |bed| datagrams(bed, Nic::E1000)),
+    ("datagrams-virtio", true, |bed| datagrams(bed, Nic::Virtio)),
     ("nuttcp-both-ways", true, |bed| cells(bed, Nic::E1000, Board::Pc, Peer::Nuttcp)),
     ("iperf-both-ways", true, |bed| cells(bed, Nic::E1000, Board::Pc, Peer::Iperf)),
     ("sixteen-connections", true, sixteen_connections),
@@ -38,7 +42,8 @@ pub const CASES: &[Row] = &[
     ("four-gigabytes", false, four_gigabytes),
 ];
 
-fn measure(vm: &mut Vm, link: &Link, ports: &mut Ports, peer: Peer, cell: Cell) -> Result<()> {
+/// Measures a cell for a second; what was moved must be right.
+pub fn measure(vm: &mut Vm, link: &Link, ports: &mut Ports, peer: Peer, cell: Cell) -> Result<()> {
     let measurement = Setting { vm, link, ports, peer, seconds: 1 }.measure(cell)?;
     match measurement.problem {
         Some(problem) => failed(format!("{cell}: {problem}")),
@@ -46,7 +51,7 @@ fn measure(vm: &mut Vm, link: &Link, ports: &mut Ports, peer: Peer, cell: Cell) 
     }
 }
 
-fn cells(bed: &Bed, nic: Nic, board: Board, peer: Peer) -> Result<()> {
+pub fn cells(bed: &Bed, nic: Nic, board: Board, peer: Peer) -> Result<()> {
     cells_of(bed, &bed.machine(nic, board)?, peer)
 }
 
@@ -71,10 +76,21 @@ fn cells_of(bed: &Bed, machine: &Machine, peer: Peer) -> Result<()> {
     bed.finish(vm)
 }
 
+/// UDP and pings. The host's datagrams reach a virtio device with half a checksum, since its tap takes over the rest.
+fn datagrams(bed: &Bed, nic: Nic) -> Result<()> {
+    let mut vm = Vm::boot(&bed.machine(nic, Board::Pc)?)?;
+    traffic::datagrams::wait_for_reply(bed.session.link.guest_address(), SOON);
+    let mut ports = Ports::new();
+    for cell in Cell::of_tests(&[Test::Udp, Test::Ping], Direction::Both, &[10, 1472, 8192]) {
+        measure(&mut vm, &bed.session.link, &mut ports, Peer::Builtin, cell)?;
+    }
+    bed.finish(vm)
+}
+
 /// Eight each way at once, each with an amount of its own, so that no two digests are the same.
-fn sixteen_connections(bed: &Bed) -> Result<()> {
-    const EACH_WAY: u16 = 8;
+pub fn sixteen_connections(bed: &Bed) -> Result<()> {
     let mut vm = bed.boot()?;
+    const EACH_WAY: u16 = 8;
     let link = &bed.session.link;
     let amount = |n: u16| 400_000 + u64::from(n) * 12_345;
     for n in 0..EACH_WAY {
@@ -126,7 +142,7 @@ fn sixteen_connections(bed: &Bed) -> Result<()> {
     bed.finish(vm)
 }
 
-fn ipv6(bed: &Bed) -> Result<()> {
+pub fn ipv6(bed: &Bed) -> Result<()> {
     let mut vm = bed.boot()?;
     let output = vm.console.command("ping -c 3 -i 100 -s 1000 -M fd09::1", SOON)?;
     if Fields::require(&output, "ping")?.number("verified") != Some(1) {
@@ -163,7 +179,7 @@ fn ping_sizes() -> Vec<usize> {
     sizes
 }
 
-fn ping_out(bed: &Bed) -> Result<()> {
+pub fn ping_out(bed: &Bed) -> Result<()> {
     let mut vm = bed.boot()?;
     for size in ping_sizes() {
         let line = format!("ping -c 1 -W 3000 -s {size} -M {}", bed.session.link.host);
@@ -175,7 +191,7 @@ fn ping_out(bed: &Bed) -> Result<()> {
     bed.finish(vm)
 }
 
-fn ping_in(bed: &Bed) -> Result<()> {
+pub fn ping_in(bed: &Bed) -> Result<()> {
     let vm = bed.boot()?;
     let pinger = Pinger::open(bed.session.link.guest_address().into())?;
     for (n, size) in (0..).zip(ping_sizes()) {
@@ -241,9 +257,11 @@ fn dhcp(bed: &Bed) -> Result<()> {
     bed.finish(vm)
 }
 
-/// The plugin sees the marks and both halves, and a longer transfer costs more.
+/// The plugin sees the marks and both halves, and a longer transfer costs more. Each instruction is somebody's: the sum over the
+/// blocks is the count, all blocks belong to the kernel or to a program, and all sources have a category.
 fn instructions(bed: &Bed) -> Result<()> {
     let machine = bed.session.counted(&bed.machine(Nic::E1000, Board::Pc)?);
+    let places = Places::of(&bed.session.images)?;
     let mut vm = Vm::boot(&machine)?;
     let mut totals = BTreeMap::new();
     for buffers in [100, 1000] {
@@ -258,6 +276,22 @@ fn instructions(bed: &Bed) -> Result<()> {
         };
         if region.kernel == 0 || region.user == 0 {
             return failed(format!("a half is missing: {region:?}"));
+        }
+        let profile = Profile::of(&places, &vm.executed()?, region)?;
+        let (unknown, strange) = (profile.unknown, places.without_category());
+        if unknown != 0 || !strange.is_empty() {
+            return failed(format!("{unknown} instructions are nobody's; without a category: {strange:?}"));
+        }
+        for part in Category::ALL {
+            let percent = 100 * profile.split.of(part) / profile.split.total();
+            let right = match part {
+                Category::Stack | Category::Copying => percent >= 5,
+                Category::Other | Category::Memory => percent <= 2,
+                _ => profile.split.of(part) > 0,
+            };
+            if !right {
+                return failed(format!("{percent} % of the instructions are in `{}`", part.name()));
+            }
         }
         totals.insert(buffers, region.kernel + region.user);
     }

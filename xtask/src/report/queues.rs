@@ -1,6 +1,6 @@
 //! The kinds of queue side by side: what a frame costs with each, and what the locks and the idle protocol had to do for it.
 
-use super::{counter, frames, instructions};
+use super::{counter, frames};
 use crate::cells::Measurement;
 
 /// What is shown of a cell with one kind of queue.
@@ -22,7 +22,7 @@ fn figures(measurement: &Measurement) -> Figures {
     let thousands = frames(measurement).max(1) as f64 / 1000.0;
     let of = |name| counter(measurement, name) as f64 / thousands;
     Figures {
-        instructions: instructions(measurement).map(|[kernel, user]| kernel + user),
+        instructions: measurement.instructions_per_unit().map(|[kernel, user]| kernel + user),
         lock_failures: of("lock_failures"),
         switches: of("subqueue_switches"),
         sent: of("resumes_sent"),
@@ -77,8 +77,10 @@ mod tests {
             cell: Cell::Rx(1024),
             count: 2048,
             seconds: 1.0,
-            host_rate: 1.0,
+            host_rate: None,
+            lost: None,
             instructions: Some(Instructions { kernel: 300, user: 500 }),
+            executed: Vec::new(),
             calls: None,
             counters: counters.map(|(name, n)| (name.to_owned(), n)).into(),
             problem: None,

@@ -1,11 +1,16 @@
-//! What the network drivers ask for ([`netdev_driver::hal`]), on PCI.
+//! What the network drivers ask for ([`netdev_driver::hal`]), on PCI; and what the stack does, where it is in the kernel: the time, the
+//! direct map, the console.
 //!
 //! Everything is made at boot: the registers mapped, memory for rings and the window taken out of the free
 //! frames. So the drivers need no allocator, and a device that is reset later needs no memory.
 #![expect(unsafe_code, reason = "device registers and DMA memory")]
 
-use super::clock::{Clock, delay_us};
-use super::paging::{KernelSpace, direct};
+pub use super::clock::Clock;
+pub use super::paging::direct;
+pub use super::serial::Out;
+
+use super::clock::delay_us;
+use super::paging::KernelSpace;
 use super::pci::Function;
 use core::ptr::NonNull;
 use microkernel::frames::{FRAME_BYTES, Frames};

@@ -1,9 +1,9 @@
-//! A kernel, a name service and a protocol server of a few lines, for one test at a time.
+//! A kernel, a name service and a protocol server of a few lines, for one test at a time; or the kernel with the stack in it.
 #![expect(unsafe_code, reason = "it plays the other side of raw memory")]
 
 use std::{
     boxed::Box,
-    cell::RefCell,
+    cell::{Cell, RefCell},
     rc::Rc,
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     vec::Vec,
@@ -11,9 +11,10 @@ use std::{
 
 use abi::{
     Error, info,
-    message::Message,
+    message::{DATA_MAX, Data, Message, NOTIFY_SEND_ONCE},
     name::{LOOK_UP, NETWORK},
-    socket::{Kind, MAGIC, Page as At, REPLY, Request, State, Status},
+    path::Path,
+    socket::{Endpoint, Kind, MAGIC, Page as At, RECORD_BYTES, REPLY, Record, Request, State, Status},
     syscall::Syscall,
     thread::{WAKE_RESUMED, WAKE_TIMEOUT},
     vm::PROT_READ,
@@ -23,8 +24,19 @@ use shmqueue::{
     bytes::{Consumer, Control, Producer},
 };
 
-use crate::raw::fake;
+pub use server::died;
+use server::{receive, send, serve, slice};
 
+use super::super::{
+    address::{from_words, to_words},
+    service,
+};
+use crate::{raw::fake, rpc};
+
+mod server;
+
+/// From here on data goes out of line.
+pub const OUT_OF_LINE: usize = 3000;
 pub const RX_BYTES: u32 = 4096;
 pub const TX_BYTES: u32 = 8192;
 const STATUS_NAME: u64 = 102;
@@ -72,7 +84,7 @@ impl Shared {
 }
 
 /// The status page: one, since the service is found only once.
-fn status() -> Shared {
+fn status_page() -> Shared {
     static STATUS: OnceLock<Shared> = OnceLock::new();
     *STATUS.get_or_init(|| {
         let page = Shared::new(4096);
@@ -89,7 +101,12 @@ pub struct Peer {
     ring: Option<Shared>,
     pub rx: Rc<RefCell<Producer<'static>>>,
     pub tx: Rc<RefCell<Consumer<'static>>>,
+    /// The application's ends, where the rings are not mapped in the application.
+    ends: Rc<RefCell<Option<Ends>>>,
+    datagrams: bool,
 }
+
+type Ends = (Consumer<'static>, Producer<'static>);
 
 impl Peer {
     pub fn state(&self, state: State) {
@@ -114,6 +131,49 @@ impl Peer {
         bytes
     }
 
+    /// Does for the application what it does to the rings by window.
+    fn write(&self, bytes: &[u8], peer: Option<&Endpoint>) -> usize {
+        let mut ends = self.ends.borrow_mut();
+        let (_, tx) = ends.as_mut().unwrap();
+        let Some(peer) = peer.filter(|_| self.datagrams) else { return tx.write(bytes).unwrap() };
+        let mut record: Vec<u8> = [bytes.len() as u32]
+            .into_iter()
+            .chain(to_words(peer))
+            .chain([0])
+            .flat_map(u32::to_le_bytes)
+            .collect();
+        record.extend(bytes);
+        record.resize(record.len().next_multiple_of(4), 0);
+        if tx.space().unwrap() < record.len() as u32 {
+            return 0;
+        }
+        tx.write(&record).unwrap();
+        bytes.len()
+    }
+
+    /// As above: the bytes, and the head of a datagram.
+    fn read(&self, room: usize) -> (Vec<u8>, Option<Record>) {
+        let mut ends = self.ends.borrow_mut();
+        let (rx, _) = ends.as_mut().unwrap();
+        let mut bytes = std::vec![0; room];
+        if !self.datagrams {
+            let read = rx.read(&mut bytes).unwrap();
+            bytes.truncate(read);
+            return (bytes, None);
+        }
+        let mut head = [0; RECORD_BYTES];
+        if rx.read(&mut head).unwrap() == 0 {
+            return (Vec::new(), None);
+        }
+        let word = |i: usize| u32::from_le_bytes(head[4 * i..][..4].try_into().unwrap());
+        let length = word(0) as usize;
+        let read = rx.read(&mut bytes[..room.min(length)]).unwrap();
+        bytes.truncate(read);
+        rx.consume(length.next_multiple_of(4) - read).unwrap();
+        let peer = from_words(core::array::from_fn(|i| word(1 + i)));
+        (bytes, Some(Record { length: length as u32, peer, reserved: 0 }))
+    }
+
     /// What the application waits for, if it waits.
     pub fn waits_for(&self) -> Option<u32> {
         (self.page.get(At::WAIT_AT) & 1 == 1).then(|| self.page.get(At::WAIT_FOR_AT))
@@ -122,11 +182,24 @@ impl Peer {
 
 type Hook = Box<dyn FnMut(&[Peer])>;
 
+/// What changes a reply before it is sent.
+type Forge = Box<dyn FnMut(&mut Message)>;
+
 #[derive(Default)]
 struct Books {
+    path: Path,
     peers: Vec<Peer>,
     requests: Vec<Message>,
-    reply: Option<Message>,
+    reply: Option<Reply>,
+    forge: Option<Forge>,
+    /// The port's queue is full, so many times more.
+    full: u32,
+    /// What the next receive comes to.
+    receive_fails: Option<Error>,
+    /// The calls by their numbers.
+    log: Vec<Syscall>,
+    /// Pages that came or went out of line.
+    pages: u32,
     while_suspended: Option<Hook>,
     /// System calls in all, and resumes of the server among them.
     calls: u32,
@@ -134,6 +207,21 @@ struct Books {
     suspends: u32,
     /// The head of the next page, if it is to be another.
     head: Option<[u32; 4]>,
+}
+
+/// A reply on its way.
+struct Reply {
+    message: Message,
+    data: Vec<u8>,
+}
+
+std::thread_local! {
+    static OPTIONS: Cell<(Path, usize)> = const { Cell::new((Path::Window, 0)) };
+}
+
+/// What the kernel's command line says.
+pub fn options() -> (Path, usize) {
+    OPTIONS.get()
 }
 
 /// The world of one test.
@@ -144,13 +232,45 @@ pub struct World {
 
 impl World {
     pub fn new() -> Self {
+        Self::on(Path::Window)
+    }
+
+    pub fn on(path: Path) -> Self {
         static ALONE: Mutex<()> = Mutex::new(());
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        status().set(Status::WAIT_AT, 0);
-        let state = Rc::new(RefCell::new(Books::default()));
+        status_page().set(Status::WAIT_AT, 0);
+        let state = Rc::new(RefCell::new(Books { path, ..Books::default() }));
         let kernel = Rc::clone(&state);
         fake::install(move |number, arguments| answer(&kernel, number, arguments));
+        OPTIONS.set((path, OUT_OF_LINE));
+        service::forget();
+        rpc::forget();
         Self { state, _alone: alone }
+    }
+
+    /// Each reply is changed before it is sent.
+    pub fn forge(&self, forge: impl FnMut(&mut Message) + 'static) {
+        self.state.borrow_mut().forge = Some(Box::new(forge));
+    }
+
+    /// The server's queue has no room, so many times.
+    pub fn server_is_full(&self, times: u32) {
+        self.state.borrow_mut().full = times;
+    }
+
+    /// The next receive fails, and the reply is left in the queue.
+    pub fn receive_fails(&self, error: Error) {
+        self.state.borrow_mut().receive_fails = Some(error);
+    }
+
+    /// The calls since this was last asked.
+    pub fn log(&self) -> Vec<Syscall> {
+        core::mem::take(&mut self.state.borrow_mut().log)
+    }
+
+    /// How often data went out of line.
+    pub fn pages(&self) -> u32 {
+        self.state.borrow().pages
     }
 
     /// What happens when the application's thread suspends.
@@ -184,11 +304,11 @@ impl World {
 
     /// The server goes to sleep.
     pub fn server_sleeps(&self) {
-        status().wait_word(Status::WAIT_AT).prepare();
+        status_page().wait_word(Status::WAIT_AT).prepare();
     }
 
     pub fn server_wakes(&self) {
-        status().wait_word(Status::WAIT_AT).finish();
+        status_page().wait_word(Status::WAIT_AT).finish();
     }
 }
 
@@ -196,34 +316,85 @@ fn answer(world: &Rc<RefCell<Books>>, number: u64, arguments: [u64; 6]) -> (u64,
     let call = u32::try_from(number).ok().and_then(Syscall::from_raw).unwrap();
     let mut state = world.borrow_mut();
     state.calls += 1;
+    state.log.push(call);
+    let [first, second, third, fourth, ..] = arguments;
     match call {
         Syscall::PortAllocate => (0, 50),
-        Syscall::PortDeallocate | Syscall::VmDeallocate => (0, 0),
-        Syscall::MessageSend => {
-            // SAFETY: the wrapper passes a message that it has borrowed.
-            let message =
-                unsafe { core::ptr::with_exposed_provenance::<Message>(arguments[0] as usize).read() };
-            state.reply = Some(serve(&mut state, &message));
+        Syscall::PortDeallocate => {
+            if first == 50 {
+                state.reply = None; // dies with its port
+            }
             (0, 0)
         }
-        Syscall::MessageReceive => {
-            let reply = state.reply.take().unwrap();
-            // SAFETY: the wrapper passes room for a message.
-            unsafe { core::ptr::with_exposed_provenance_mut::<Message>(arguments[1] as usize).write(reply) };
+        Syscall::VmDeallocate => (0, 0),
+        Syscall::VmAllocate => (0, Shared::new(first as usize).0.expose_provenance() as u64),
+        Syscall::MessageSend => {
+            let served = send(&mut state, first);
+            (status(served), 0)
+        }
+        Syscall::MessageReceive => (status(receive(&mut state, second)), 0),
+        Syscall::MessageCall if state.full != 0 => {
+            state.full -= 1;
+            (Error::QueueFull.raw().into(), 0)
+        }
+        Syscall::MessageCall => {
+            assert_eq!((second, fourth), (50, abi::syscall::FOREVER));
+            match send(&mut state, first) {
+                Ok(()) => (0, status(receive(&mut state, third))),
+                Err(error) => (error.raw().into(), 0),
+            }
+        }
+        Syscall::SocketRequest => {
+            assert_eq!(state.path, Path::Monolithic);
+            // SAFETY: the wrapper passes a message that it has borrowed.
+            let message = unsafe { &mut *core::ptr::with_exposed_provenance_mut::<Message>(first as usize) };
+            let reply = serve(&mut state, message, &[]);
+            *message = reply.message;
             (0, 0)
+        }
+        Syscall::SocketWrite => {
+            assert_eq!(state.path, Path::Monolithic);
+            // SAFETY: the wrapper passes a slice and a record that it has borrowed, or no record.
+            let (bytes, record) = unsafe {
+                let record = core::ptr::with_exposed_provenance::<Record>(fourth as usize);
+                (slice(second, third), record.as_ref())
+            };
+            let peer = record.map(|record| {
+                assert_eq!(record.length as usize, bytes.len());
+                record.peer
+            });
+            (0, state.peers[first as usize].write(bytes, peer.as_ref()) as u64)
+        }
+        Syscall::SocketRead => {
+            assert_eq!(state.path, Path::Monolithic);
+            let (bytes, head) = state.peers[first as usize].read(third as usize);
+            // SAFETY: the wrapper passes room for so many bytes, and for a record or nothing.
+            unsafe {
+                let to = core::ptr::with_exposed_provenance_mut::<u8>(second as usize);
+                to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+                let record = core::ptr::with_exposed_provenance_mut::<Record>(fourth as usize).as_mut();
+                if let (Some(record), Some(head)) = (record, head) {
+                    *record = head;
+                }
+            }
+            (0, bytes.len() as u64)
         }
         Syscall::VmMap => {
             let page = match arguments[0] {
                 STATUS_NAME => {
                     assert_eq!(arguments[3], PROT_READ);
-                    status()
+                    status_page()
                 }
                 name @ FIRST_RING.. => {
+                    assert_eq!(state.path, Path::Window, "rings are nobody else's business");
                     assert_eq!(arguments[3], PROT_READ, "the right allows no more");
                     assert_eq!(arguments[2], RX_BYTES.into());
                     state.peers[(name - FIRST_RING) as usize].ring.unwrap()
                 }
-                name => state.peers[(name - FIRST_OBJECT) as usize].page,
+                name => {
+                    assert!(state.path == Path::Window || arguments[2] == 4096, "the page alone");
+                    state.peers[(name - FIRST_OBJECT) as usize].page
+                }
             };
             (0, page.0.expose_provenance() as u64)
         }
@@ -248,35 +419,8 @@ fn answer(world: &Rc<RefCell<Books>>, number: u64, arguments: [u64; 6]) -> (u64,
     }
 }
 
-fn serve(state: &mut Books, message: &Message) -> Message {
-    let mut reply = Message::new(50, REPLY);
-    assert!(reply.set_word(0, 0));
-    if message.id == LOOK_UP {
-        assert_eq!(message.bytes(), NETWORK);
-        reply.carried = 100;
-        return reply;
-    }
-    state.requests.push(*message);
-    match Request::from_raw(message.id).unwrap() {
-        Request::Hello => (reply.reply, reply.carried) = (101, STATUS_NAME as u32),
-        Request::Open | Request::Accept => {
-            let number = state.peers.len() as u32;
-            let stream = message.id == Request::Accept.raw() || message.word(0) == Some(Kind::Tcp.raw());
-            let peer = new_peer(state.head.take(), stream);
-            state.peers.push(peer);
-            let here = if stream { 0 } else { RX_BYTES };
-            assert!(reply.set_word(1, number));
-            assert!(reply.set_word(2, At::bytes(here as usize, TX_BYTES as usize) as u32));
-            assert!(reply.set_word(3, RX_BYTES - here));
-            reply.carried = FIRST_OBJECT as u32 + number;
-            if stream {
-                reply.reply = FIRST_RING as u32 + number;
-            }
-        }
-        Request::Connect => state.peers[message.word(0).unwrap() as usize].state(State::Established),
-        _ => {}
-    }
-    reply
+fn status(outcome: Result<(), Error>) -> u64 {
+    outcome.map_or_else(|error| error.raw().into(), |()| 0)
 }
 
 fn new_peer(head: Option<[u32; 4]>, stream: bool) -> Peer {
@@ -287,14 +431,18 @@ fn new_peer(head: Option<[u32; 4]>, stream: bool) -> Peer {
     for (at, word) in [At::MAGIC_AT, At::VERSION_AT, At::RX_BYTES_AT, At::TX_BYTES_AT].into_iter().zip(head) {
         page.set(at, word);
     }
-    // SAFETY: both rings lie in memory of their size, which is never freed; these are the server's only ends.
-    let (rx, tx) = unsafe {
+    // SAFETY: both rings lie in memory of their size, which is never freed; these are the server's only ends, and the application's where it has none itself.
+    let (rx, tx, ends) = unsafe {
         let data = page.0.add(At::RINGS_AT);
         let rx_data = ring.map_or(data, |ring| ring.0);
+        let (rx, tx) = (page.control(At::RX_RING_AT), page.control(At::TX_RING_AT));
         (
-            Producer::new(page.control(At::RX_RING_AT), rx_data, RX_BYTES),
-            Consumer::new(page.control(At::TX_RING_AT), data.add(here), TX_BYTES),
+            Producer::new(rx, rx_data, RX_BYTES),
+            Consumer::new(tx, data.add(here), TX_BYTES),
+            (Consumer::new(rx, rx_data, RX_BYTES), Producer::new(tx, data.add(here), TX_BYTES)),
         )
     };
-    Peer { page, ring, rx: Rc::new(RefCell::new(rx)), tx: Rc::new(RefCell::new(tx)) }
+    let cell = |ends| Rc::new(RefCell::new(Some(ends)));
+    let (rx, tx) = (Rc::new(RefCell::new(rx)), Rc::new(RefCell::new(tx)));
+    Peer { page, ring, rx, tx, ends: cell(ends), datagrams: !stream }
 }

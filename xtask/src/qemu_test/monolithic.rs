@@ -1,0 +1,61 @@
+//! The stack in the kernel: the same tests as by window, and what only this path can do wrong.
+
+use std::io::Write as _;
+
+use abi::path::Path;
+
+use super::{Bed, Row, SOON, hostile, transfers};
+use crate::error::{Context as _, Result};
+use crate::machine::{Board, Nic};
+use crate::peers::Peer;
+use crate::traffic;
+use crate::vm::Vm;
+
+const HERE: Path = Path::Monolithic;
+
+/// This group's tests.
+pub const CASES: &[Row] = &[
+    ("monolithic-cells-e1000", false, |bed| bed.by(HERE, |bed| cells(bed, Nic::E1000))),
+    ("monolithic-cells-virtio", false, |bed| bed.by(HERE, |bed| cells(bed, Nic::Virtio))),
+    ("monolithic-connections", true, |bed| bed.by(HERE, transfers::sixteen_connections)),
+    ("monolithic-ipv6", true, |bed| bed.by(HERE, transfers::ipv6)),
+    ("monolithic-ping-out", true, |bed| bed.by(HERE, transfers::ping_out)),
+    ("monolithic-ping-in", true, |bed| bed.by(HERE, transfers::ping_in)),
+    ("monolithic-malformed", true, |bed| bed.by(HERE, |bed| hostile::malformed(bed, Nic::E1000))),
+    ("monolithic-nonsense", false, |bed| bed.by(HERE, hostile::badcalls)),
+    ("monolithic-faults", false, |bed| bed.by(HERE, hostile::faults)),
+    ("monolithic-spawn-and-end", false, |bed| bed.by(HERE, hostile::spawnloop)),
+    ("monolithic-heap-is-full", false, |bed| bed.by(HERE, heap_is_full)),
+];
+
+fn cells(bed: &Bed, nic: Nic) -> Result<()> {
+    transfers::cells(bed, nic, Board::Pc, Peer::Builtin)
+}
+
+/// More listeners than there is memory for: who finds none is told so, the others work, and when they have ended there is room again.
+fn heap_is_full(bed: &Bed) -> Result<()> {
+    /// The only port that the user network leads to is among those that find room.
+    const FIRST: u16 = 5032;
+    const LISTENERS: u16 = 6;
+    let mut machine = bed.machine(Nic::E1000, Board::Pc)?;
+    // Each has a receive window and a buffer for its backlog, and rings: near a MiB, and one is kept back.
+    machine.arguments += " heap=4";
+    let mut vm = Vm::boot(&machine)?;
+    for _ in 0..3 {
+        for n in 0..LISTENERS {
+            vm.console.type_line(&format!("ttcp -r -s -p {} -M &", FIRST + n))?;
+            if n == 0 {
+                vm.console.expect(&format!("listening on {FIRST}"), SOON)?;
+            }
+        }
+        vm.console.expect("out of kernel resources", SOON)?;
+        // One byte, and the first ends; nobody else has been asked.
+        let mut stream = traffic::connect(bed.session.link.guest(FIRST))?;
+        stream.write_all(b"\0").context("to the first listener")?;
+        drop(stream);
+        vm.console.expect("#ttcp", SOON)?;
+        bed.audit(&mut vm)?;
+    }
+    hostile::works_still(bed, &mut vm)?;
+    bed.finish(vm)
+}
