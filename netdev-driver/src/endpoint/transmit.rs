@@ -7,10 +7,10 @@ use abi::{
     device::offload,
     window::{CLUSTER_BYTES, MBUF_BYTES},
 };
-use mbuf::{Flags, INTERNAL_BYTES, InterruptSpace, Located, Mbuf};
+use mbuf::{Flags, INTERNAL_BYTES, InterruptSpace, Located, Mbuf, View};
 use shmqueue::{
     Drained, Item, PeerMisbehaviour,
-    queue::{Drain, Produce, ProduceError},
+    queue::{Drain, Produce, ProduceError, either::Either},
 };
 
 use super::{BATCH, BUDGET, Counts, Open};
@@ -89,11 +89,11 @@ impl Open<'_> {
         let mut misbehaviour = None;
         let (bad, mut bad_count) = (&mut self.unfreed, 0);
         let reach = if nic.offload() & offload::TX_CHECKSUM != 0 { N::TX_CHECKSUM_REACH } else { 0 };
-        let drained = self.out.drain(BUDGET, |item| {
+        let mut post = |view: &View<'_>, item| {
             if !nic.tx_room(SEGMENTS_MAX) || bad_count == BATCH {
                 return ControlFlow::Break(());
             }
-            match send(mapped, ledger, nic, item, reach) {
+            match send(mapped, view, ledger, nic, item, reach) {
                 Ok(sent) => {
                     frames += 1;
                     bytes += u64::from(sent);
@@ -108,7 +108,12 @@ impl Open<'_> {
                 }
             }
             ControlFlow::Continue(())
-        });
+        };
+        // The choice once a burst, not once a frame.
+        let drained = match &mut self.out {
+            Either::Dual(out) => out.drain_linked(BUDGET, post),
+            Either::Ring(out) => out.drain(BUDGET, |item| post(mapped.view(), item)),
+        };
         if frames != 0 {
             nic.tx_kick();
         }
@@ -231,13 +236,14 @@ impl Returns<'_, '_> {
 #[inline(always)]
 fn send<N: Nic>(
     mapped: &Mapped<'_>,
+    view: &View<'_>,
     ledger: &mut Ledger,
     nic: &mut N,
     item: Item,
     reach: u16,
 ) -> Result<u32, Refusal> {
-    let (located, mbuf) = mapped.view().find(item).ok_or(PeerMisbehaviour::NotAnItem(item.get()))?;
-    let cluster = cluster(mapped, mbuf)?;
+    let (located, mbuf) = view.find(item).ok_or(PeerMisbehaviour::NotAnItem(item.get()))?;
+    let cluster = cluster(view, mbuf)?;
     ledger.send(located, cluster)?;
     let segment = extent(mapped, located, mbuf, cluster)?;
     if let Some(second) = mbuf.next() {
@@ -270,7 +276,7 @@ fn send_chain<N: Nic>(
         }
         mbufs += 1;
         let (located, mbuf) = mapped.view().find(item).ok_or(PeerMisbehaviour::NotAnItem(item.get()))?;
-        let cluster = cluster(mapped, mbuf)?;
+        let cluster = cluster(mapped.view(), mbuf)?;
         ledger.send_rest(last, located, cluster)?;
         let segment = extent(mapped, located, mbuf, cluster)?;
         if segment.len != 0 {
@@ -306,9 +312,9 @@ fn request(head: &Mbuf, bytes: u32, reach: u16) -> Result<Option<TxChecksum>, Re
 
 /// The cluster of an mbuf, if it has one.
 #[inline(always)]
-fn cluster(mapped: &Mapped<'_>, mbuf: &Mbuf) -> Result<Option<Located>, PeerMisbehaviour> {
+fn cluster(view: &View<'_>, mbuf: &Mbuf) -> Result<Option<Located>, PeerMisbehaviour> {
     let Some(item) = mbuf.cluster() else { return Ok(None) };
-    match mapped.view().geometry().locate_cluster(item) {
+    match view.geometry().locate_cluster(item) {
         None => Err(PeerMisbehaviour::NotAnItem(item.get())),
         located => Ok(located),
     }
