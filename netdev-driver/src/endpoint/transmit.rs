@@ -84,36 +84,24 @@ impl Open<'_> {
         ledger: &mut Ledger,
         counts: &mut Counts,
     ) -> Result<(Drained, bool), PeerMisbehaviour> {
-        let mapped = &self.mapped;
-        let (mut frames, mut bytes) = (0, 0);
-        let mut misbehaviour = None;
-        let (bad, mut bad_count) = (&mut self.unfreed, 0);
         let reach = if nic.offload() & offload::TX_CHECKSUM != 0 { N::TX_CHECKSUM_REACH } else { 0 };
-        let mut post = |view: &View<'_>, item| {
-            if !nic.tx_room(SEGMENTS_MAX) || bad_count == BATCH {
-                return ControlFlow::Break(());
-            }
-            match send(mapped, view, ledger, nic, item, reach) {
-                Ok(sent) => {
-                    frames += 1;
-                    bytes += u64::from(sent);
-                }
-                Err(Refusal::Bad) => {
-                    bad[bad_count % BATCH] = item;
-                    bad_count += 1;
-                }
-                Err(Refusal::Misbehaviour(what)) => {
-                    misbehaviour = Some(what);
-                    return ControlFlow::Break(());
-                }
-            }
-            ControlFlow::Continue(())
+        let mut burst = Burst {
+            mapped: &self.mapped,
+            ledger,
+            nic,
+            reach,
+            frames: 0,
+            bytes: 0,
+            bad: &mut self.unfreed,
+            bad_count: 0,
+            misbehaviour: None,
         };
         // The choice once a burst, not once a frame.
         let drained = match &mut self.out {
-            Either::Dual(out) => out.drain_linked(BUDGET, post),
-            Either::Ring(out) => out.drain(BUDGET, |item| post(mapped.view(), item)),
+            Either::Dual(out) => out.drain_linked(BUDGET, |view, item| burst.post(view, item)),
+            Either::Ring(out) => out.drain(BUDGET, |item| burst.post(burst.mapped.view(), item)),
         };
+        let Burst { ledger, nic, frames, bytes, bad, bad_count, misbehaviour, .. } = burst;
         if frames != 0 {
             nic.tx_kick();
         }
@@ -177,6 +165,45 @@ fn defer_all(deferred: &mut Input<'_>, items: &[Item]) -> Result<(), PeerMisbeha
         Ok(count) => refused(count),
         Err(ProduceError::Peer(misbehaviour)) => Err(misbehaviour),
         Err(_) => refused(0),
+    }
+}
+
+/// Frames on their way from the OUT queue to the transmit ring.
+struct Burst<'a, 'w, N> {
+    mapped: &'a Mapped<'w>,
+    ledger: &'a mut Ledger,
+    nic: &'a mut N,
+    /// How far into a frame the device can fill in a checksum.
+    reach: u16,
+    frames: u64,
+    bytes: u64,
+    /// What cannot be sent.
+    bad: &'a mut [Item; BATCH],
+    bad_count: usize,
+    misbehaviour: Option<PeerMisbehaviour>,
+}
+
+impl<N: Nic> Burst<'_, '_, N> {
+    #[inline(always)]
+    fn post(&mut self, view: &View<'_>, item: Item) -> ControlFlow<()> {
+        if !self.nic.tx_room(SEGMENTS_MAX) || self.bad_count == BATCH {
+            return ControlFlow::Break(());
+        }
+        match send(self.mapped, view, self.ledger, self.nic, item, self.reach) {
+            Ok(sent) => {
+                self.frames += 1;
+                self.bytes += u64::from(sent);
+            }
+            Err(Refusal::Bad) => {
+                self.bad[self.bad_count % BATCH] = item;
+                self.bad_count += 1;
+            }
+            Err(Refusal::Misbehaviour(what)) => {
+                self.misbehaviour = Some(what);
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
     }
 }
 
