@@ -222,6 +222,20 @@ impl<'w, D: Doorbell> WindowLink<'w, D> {
         self.misbehaviour.get_or_insert(misbehaviour);
     }
 
+    /// Takes frames off the IN queue `at`, until `into` holds `limit`.
+    #[inline(never)]
+    fn receive_from(&mut self, at: usize, into: &mut Vec<WindowFrame<'w>>, limit: usize) {
+        let view = *self.space.view();
+        // The choice once a queue, not once a frame.
+        let taken = match &mut self.input[at] {
+            Either::Dual(input) => take(input, &view, into, limit),
+            Either::Ring(input) => take(input, &view, into, limit),
+        };
+        if let Err(misbehaviour) = taken {
+            self.note(misbehaviour);
+        }
+    }
+
     /// Frees what the driver could not; most times that is nothing, and two loads say so.
     #[inline]
     fn free_deferred(&mut self) {
@@ -295,20 +309,11 @@ impl<'w, D: Doorbell> Link for WindowLink<'w, D> {
 
     #[inline]
     fn receive(&mut self, into: &mut Vec<WindowFrame<'w>>, limit: usize) {
-        let view = *self.space.view();
         let left = core::mem::take(&mut self.frames_left);
         for at in 0..self.input.len() {
             // Two loads of the control block, before all that it takes to look into the queue.
-            if !left && self.queues[at].is_empty() {
-                continue;
-            }
-            // The choice once a queue, not once a frame.
-            let taken = match &mut self.input[at] {
-                Either::Dual(input) => take(input, &view, into, limit),
-                Either::Ring(input) => take(input, &view, into, limit),
-            };
-            if let Err(misbehaviour) = taken {
-                self.note(misbehaviour);
+            if left || !self.queues[at].is_empty() {
+                self.receive_from(at, into, limit);
             }
         }
         self.frames_left = into.len() >= limit;
