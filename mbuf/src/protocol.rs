@@ -28,7 +28,7 @@ use shmqueue::{
 use crate::{
     CLUSTER_BYTES, ExternalPage, Flags, Mbuf, View,
     external::External,
-    header::{INTERNAL_BYTES, MBUF_BYTES},
+    header::{INTERNAL_AT, INTERNAL_BYTES},
     pool::{Count, Giving, PoolControl, add, take_mbufs, take_pairs},
 };
 
@@ -42,7 +42,6 @@ pub struct Blank<'w> {
     item: Item,
     mbuf: &'w Mbuf,
     start: u32,
-    bytes: u32,
 }
 
 impl<'w> Blank<'w> {
@@ -67,11 +66,18 @@ impl<'w> Blank<'w> {
         self.start
     }
 
+    /// Whether its room is a cluster's, and not the mbuf's own.
+    #[inline(always)]
+    #[must_use]
+    pub const fn has_cluster(&self) -> bool {
+        self.start != self.item.get() + INTERNAL_AT
+    }
+
     /// The bytes of its room.
     #[inline(always)]
     #[must_use]
     pub const fn bytes(&self) -> u32 {
-        self.bytes
+        if self.has_cluster() { CLUSTER_BYTES } else { INTERNAL_BYTES }
     }
 }
 
@@ -131,12 +137,7 @@ impl<'w> ProtocolSpace<'w> {
         let mut got = 0;
         self.in_some_pool(|space, pool| {
             let (taken, outcome) = take_mbufs(&space.view, &pool.lists, n - got, |item, mbuf| {
-                take(Blank {
-                    item,
-                    mbuf,
-                    start: item.get() + (MBUF_BYTES - INTERNAL_BYTES),
-                    bytes: INTERNAL_BYTES,
-                });
+                take(Blank { item, mbuf, start: item.get() + INTERNAL_AT });
             });
             space.count_batch(pool, taken, outcome);
             got += taken;
@@ -170,7 +171,7 @@ impl<'w> ProtocolSpace<'w> {
         let mut got = 0;
         self.in_some_pool(|space, pool| {
             let (taken, outcome) = take_pairs(&space.view, &pool.lists, n - got, |item, cluster, mbuf| {
-                take(Blank { item: item.item(), mbuf, start: cluster.item().get(), bytes: CLUSTER_BYTES });
+                take(Blank { item: item.item(), mbuf, start: cluster.item().get() });
                 true
             });
             space.count_batch(pool, taken, outcome);

@@ -130,6 +130,15 @@ unsafe fn queue_of<'w>(base: NonNull<u8>, layout: &Layout, queue: Queue) -> Eith
     }
 }
 
+/// Room to build a frame of `length` bytes that is not sent.
+#[cold]
+fn scratch(room: &mut Vec<u8>, length: usize) -> &mut [u8] {
+    if room.len() < length {
+        room.resize(length, 0);
+    }
+    &mut room[..length]
+}
+
 /// Takes frames off one IN queue until it is empty or `into` holds `limit`.
 ///
 /// # Errors
@@ -278,7 +287,7 @@ impl<'w, D: Doorbell> WindowLink<'w, D> {
     /// Takes a buffer back that was not sent after all.
     #[cold]
     fn keep(&mut self, blank: Blank<'w>) {
-        if blank.mbuf().cluster().is_some() { self.stash.push(blank) } else { self.small.push(blank) }
+        if blank.has_cluster() { self.stash.push(blank) } else { self.small.push(blank) }
     }
 
     /// A buffer for a frame of `length` bytes, with at least so much room.
@@ -342,26 +351,29 @@ impl<'w, D: Doorbell> Link for WindowLink<'w, D> {
 
     #[inline]
     fn transmit<R>(&mut self, length: usize, build: impl FnOnce(&mut [u8]) -> (R, Built)) -> R {
-        let Some(blank) = self.buffer(length) else {
-            self.no_buffer += 1;
-            if self.scratch.len() < length {
-                self.scratch.resize(length, 0);
+        let blank = self.buffer(length);
+        let bytes = match &blank {
+            Some(blank) => {
+                debug_assert!(length <= blank.bytes() as usize);
+                let data = self.space.view().room_ptr(blank);
+                // SAFETY: `buffer` has given a packet with room for `length` bytes, which was allocated by this space: it is the server's,
+                // it is on no queue yet, and no other reference to its bytes exists.
+                unsafe { core::slice::from_raw_parts_mut(data.as_ptr(), length) }
             }
-            return build(&mut self.scratch[..length]).0;
+            None => scratch(&mut self.scratch, length),
         };
-        debug_assert!(length <= blank.bytes() as usize);
-        let data = self.space.view().room_ptr(&blank);
-        // SAFETY: `buffer` has given a packet with room for `length` bytes, which was allocated by this space: it is the server's, it is
-        // on no queue yet, and no other reference to its bytes exists.
-        let bytes = unsafe { core::slice::from_raw_parts_mut(data.as_ptr(), length) };
+        // Called at one place, so that all of it is compiled into here.
         let (result, built) = build(bytes);
+        let Some(blank) = blank else {
+            self.no_buffer += 1;
+            return result;
+        };
         let Built::Send(checksum) = built else {
             self.keep(blank);
             return result;
         };
         let mbuf = blank.mbuf();
-        let place =
-            if blank.bytes() > INTERNAL_BYTES { Flags::PACKET.with(Flags::EXTERNAL) } else { Flags::PACKET };
+        let place = if blank.has_cluster() { Flags::PACKET.with(Flags::EXTERNAL) } else { Flags::PACKET };
         let flags = match checksum {
             Some(request) => {
                 mbuf.set_checksum(request.start, request.offset);
