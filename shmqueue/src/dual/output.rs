@@ -150,6 +150,20 @@ impl<'q, L: Links> OutConsumer<'q, L> {
         budget: u32,
         mut send: impl FnMut(Item) -> ControlFlow<()>,
     ) -> Result<Drained, PeerMisbehaviour> {
+        self.drain_linked(budget, |_, item| send(item))
+    }
+
+    /// [`drain`](Self::drain) for a `send` that looks for the item by the queue's own [`Links`]: the compiler then sees that they have
+    /// just checked it.
+    ///
+    /// # Errors
+    /// As [`drain`](Self::drain).
+    #[inline(always)]
+    pub fn drain_linked(
+        &mut self,
+        budget: u32,
+        mut send: impl FnMut(&L, Item) -> ControlFlow<()>,
+    ) -> Result<Drained, PeerMisbehaviour> {
         self.set_condition(0);
         let mut left = budget;
         loop {
@@ -166,7 +180,7 @@ impl<'q, L: Links> OutConsumer<'q, L> {
                 return Ok(Drained::BudgetSpent);
             }
             left -= 1;
-            if send(item).is_break() {
+            if send(&self.links, item).is_break() {
                 return Ok(Drained::StoppedByCaller);
             }
             self.head.taken = next;
