@@ -93,8 +93,10 @@ codes! {
         MemoryObjectReadOnly = 52,
 
         /// `(name, name length) -> device port name`: opens a device (`net0`), for this task alone;
-        /// [`crate::Error::Exists`] while another has it, or still maps the window of the time before. On the path by message a few tasks
-        /// can have it at once ([`crate::Error::NoResources`] for one more).
+        /// [`crate::Error::Exists`] while another has it, or still maps the window of the time before. On the path by window there may be
+        /// memory for several windows (`servers=` on the kernel's command line): then so many tasks have the device open, each with a window
+        /// of its own.
+        /// On the path by message a few tasks can have it at once ([`crate::Error::NoResources`] for one more).
         DeviceOpen = 64,
         /// `(device) -> memory object name`: the device's window, to be mapped with [`Syscall::VmMap`] at offset 0, whole.
         DeviceMap = 65,
@@ -120,6 +122,11 @@ codes! {
         /// As [`Syscall::DeviceWrite`], but the frame lies at the start of a page of the caller's own memory, which is taken out of its address
         /// space and sent from where it is.
         DeviceWritePage = 72,
+        /// `(device, family, high, low)`: from now on frames for an address go to this task's window, where several tasks have the device open. The
+        /// address in numbers, the first byte highest: `family` 4, and IPv4's in the low 32 bits of `low`; 6, and IPv6's in both; 0: all
+        /// that it has claimed is given up. [`crate::Error::Exists`]: another task has claimed it; [`crate::Error::NoResources`]: it has claimed
+        /// 4 of the family; [`crate::Error::BadArgument`]: it is not the address of one station. On the path by window only.
+        DeviceClaim = 73,
 
         /// `(buffer of u64, count) -> number written`: the kernel's counters, in the order of [`crate::counters::Counter`].
         CountersRead = 80,

@@ -139,8 +139,10 @@ impl<M: Machine> Kernel<M> {
                 self.end_thread(m, thread);
             }
         }
-        if self.device.owner == Some(task) {
-            self.close_device(m);
+        for at in 0..self.devices.len() {
+            if self.devices[at].owner == Some(task) {
+                self.close_device(m, at);
+            }
         }
         self.close_net_io_of(m, task);
         for name in 0..abi::port::NAMES_MAX as u32 {

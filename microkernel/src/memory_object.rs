@@ -100,10 +100,12 @@ impl MemoryObjects {
         self.free_slot().is_ok()
     }
 
-    /// Is there a device's window that somebody still refers to?
+    /// Is there a device's window at this address that somebody still refers to?
     #[must_use]
-    pub fn device_in_use(&self) -> bool {
-        self.table.iter().any(|o| o.references > 0 && matches!(o.backing, Backing::Device { .. }))
+    pub fn device_in_use(&self, window: u64) -> bool {
+        self.table
+            .iter()
+            .any(|o| o.references > 0 && matches!(o.backing, Backing::Device { base } if base == window))
     }
 
     /// The pages of an object.

@@ -47,8 +47,8 @@ pub enum Kind {
     Thread(u16),
     /// The machine.
     Host,
-    /// The network device, with its window.
-    Device,
+    /// The network device, with the window of this number.
+    Device(u8),
     /// The network device on the path by message, as one of its openers has it.
     NetIo(u8),
 }

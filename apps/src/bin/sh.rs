@@ -49,6 +49,7 @@ PROGRAM [ARGUMENTS] [&]  runs a program, with & in the background:
     mbstat    pools, queues, drops; -c checks that all is accounted for
     ps        lists the tasks
     badcalls, fault, spin, spawnloop   try the kernel's patience
+PROGRAM @SERVER ...      the same over another protocol server, where several run (@net1)
 kill NUMBER              ends a task of this shell
 wait                     waits for all tasks in the background
 sleep SECONDS            does nothing

@@ -90,6 +90,7 @@ impl<M: Machine> Kernel<M> {
             Syscall::DeviceInfo => self.device_info(m, a, b),
             Syscall::DeviceBindThread => self.device_bind_thread(a, b),
             Syscall::DeviceAudit => self.device_audit(m, a, b),
+            Syscall::DeviceClaim => self.device_claim(m, a, b, c, d),
             Syscall::CountersRead => self.counters_read(m, a, b),
             Syscall::Entropy => Ok(Outcome::ok(m.entropy())),
             Syscall::DeviceSetFilter => self.device_set_filter(m, args),

@@ -77,7 +77,7 @@ fn a_device_event_preempts_at_once_and_only_for_a_higher_priority() {
         assert_eq!(rig.call(Syscall::ThreadSuspend, &[FOREVER]), Got::Blocked);
         rig.pick();
         rig.set_priority(SELF, mine);
-        rig.kernel.net_event(&mut rig.m, NetEvent { resume: true, violation: None });
+        rig.kernel.net_event(&mut rig.m, NetEvent { resume: 1, ..NetEvent::default() });
         assert_eq!(rig.kernel.must_pick(), preempted, "priority {mine}");
         assert_eq!(rig.result(server), Some(Got::Value(WAKE_RESUMED)));
         rig.audit();

@@ -133,6 +133,7 @@ fn bad_names_and_wrong_rights() {
         Syscall::DeviceInfo,
         Syscall::DeviceBindThread,
         Syscall::DeviceAudit,
+        Syscall::DeviceClaim,
     ];
     let mut table: Vec<(Syscall, Vec<u64>, Vec<u64>)> = std::vec![
         (Syscall::TaskTerminate, Vec::new(), but(&[TASK])),

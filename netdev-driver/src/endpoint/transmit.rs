@@ -13,7 +13,7 @@ use shmqueue::{
     queue::{Drain, Produce, ProduceError},
 };
 
-use super::{BATCH, BUDGET, Counts, Open};
+use super::{BATCH, BUDGET, Counts, open::Open};
 use crate::{
     demux::{ETHERNET_BYTES, FRAME_BYTES_MAX},
     ledger::Ledger,
@@ -38,7 +38,7 @@ impl From<PeerMisbehaviour> for Refusal {
     }
 }
 
-impl Open<'_> {
+impl<'w> Open<'w> {
     /// Whether the OUT queue has something for us.
     #[inline(always)]
     pub(super) fn out_waits(&self) -> bool {
@@ -56,7 +56,7 @@ impl Open<'_> {
     ) -> Result<bool, PeerMisbehaviour> {
         let mut wanted = false;
         for _ in 0..ROUNDS {
-            let (drained, refused) = self.drain(nic, ledger, counts)?;
+            let (drained, refused) = self.drain(nic, ledger, counts, BUDGET)?;
             wanted |= self.reap(nic, ledger)? || refused && self.space.wanted();
             self.busy = drained != Drained::Idle;
             if !self.busy {
@@ -76,24 +76,25 @@ impl Open<'_> {
         Ok(wanted)
     }
 
-    /// One burst from the OUT queue; whether frames were refused, and their buffers given back.
+    /// One burst from the OUT queue, of at most `budget` frames; whether frames were refused, and their buffers given back.
     #[inline(always)]
-    fn drain<N: Nic>(
+    pub(super) fn drain<N: Nic>(
         &mut self,
         nic: &mut N,
         ledger: &mut Ledger,
         counts: &mut Counts,
+        budget: u32,
     ) -> Result<(Drained, bool), PeerMisbehaviour> {
-        let mapped = &self.mapped;
+        let (mapped, tag) = (&self.mapped, self.tag);
         let (mut frames, mut bytes) = (0, 0);
         let mut misbehaviour = None;
         let (bad, mut bad_count) = (&mut self.unfreed, 0);
         let reach = if nic.offload() & offload::TX_CHECKSUM != 0 { N::TX_CHECKSUM_REACH } else { 0 };
-        let drained = self.out.drain(BUDGET, |item| {
+        let drained = self.out.drain(budget, |item| {
             if !nic.tx_room(SEGMENTS_MAX) || bad_count == BATCH {
                 return ControlFlow::Break(());
             }
-            match send(mapped, ledger, nic, item, reach) {
+            match send(mapped, tag, ledger, nic, item, reach) {
                 Ok(sent) => {
                     frames += 1;
                     bytes += u64::from(sent);
@@ -112,6 +113,7 @@ impl Open<'_> {
         if frames != 0 {
             nic.tx_kick();
         }
+        self.posted += frames;
         counts.add(Counter::FramesOut, frames);
         counts.add(Counter::BytesOut, bytes);
         if bad_count != 0 {
@@ -135,22 +137,30 @@ impl Open<'_> {
         nic: &mut N,
         ledger: &mut Ledger,
     ) -> Result<bool, PeerMisbehaviour> {
-        let mut returns = Returns {
+        let mut returns = self.returns(ledger, None);
+        nic.tx_reap(|token| returns.push(token));
+        returns.finish()
+    }
+
+    /// Takes back frames that have left; of a server that misbehaved it only counts them.
+    #[inline(always)]
+    pub(super) fn returns<'a>(
+        &'a mut self,
+        ledger: &'a mut Ledger,
+        fault: Option<PeerMisbehaviour>,
+    ) -> Returns<'a, 'w> {
+        Returns {
             space: &mut self.space,
             deferred: &mut self.deferred,
             ledger,
             sent: &mut self.sent,
             unfreed: &mut self.unfreed,
+            reaped: &mut self.reaped,
+            tag: self.tag,
             count: 0,
             total: 0,
-            outcome: Ok(()),
-        };
-        nic.tx_reap(|token| returns.push(token));
-        returns.flush();
-        let (total, outcome) = (returns.total, returns.outcome);
-        self.reaped += total;
-        outcome?;
-        Ok(total != 0 && self.space.wanted())
+            outcome: fault.map_or(Ok(()), Err),
+        }
     }
 
     /// Leaves a frame's buffers, whose claim has ended, to the server.
@@ -176,12 +186,14 @@ fn defer_all(deferred: &mut Input<'_>, items: &[Item]) -> Result<(), PeerMisbeha
 }
 
 /// Frames that have left, on their way back: to their pools in batches under one lock each, or else by the deferred-free queue.
-struct Returns<'a, 'w> {
+pub(super) struct Returns<'a, 'w> {
     space: &'a mut InterruptSpace<'w>,
     deferred: &'a mut Input<'w>,
     ledger: &'a mut Ledger,
     sent: &'a mut [Item; BATCH],
     unfreed: &'a mut [Item; BATCH],
+    reaped: &'a mut u64,
+    tag: u32,
     count: usize,
     total: u64,
     outcome: Result<(), PeerMisbehaviour>,
@@ -189,8 +201,8 @@ struct Returns<'a, 'w> {
 
 impl Returns<'_, '_> {
     #[inline(always)]
-    fn push(&mut self, token: u32) {
-        let Some(item) = Item::new(token) else { return };
+    pub fn push(&mut self, token: u32) {
+        let Some(item) = Item::new(token.wrapping_sub(self.tag)) else { return };
         self.sent[self.count % BATCH] = item;
         self.count += 1;
         if self.count == BATCH {
@@ -198,13 +210,22 @@ impl Returns<'_, '_> {
         }
     }
 
+    /// The last of them. `true`: the server waits for buffers, and some came.
+    #[inline(always)]
+    pub fn finish(mut self) -> Result<bool, PeerMisbehaviour> {
+        self.flush();
+        *self.reaped += self.total;
+        self.outcome?;
+        Ok(self.total != 0 && self.space.wanted())
+    }
+
     #[inline]
     fn flush(&mut self) {
         let count = core::mem::take(&mut self.count).min(BATCH);
+        self.total += count as u64;
         if count == 0 || self.outcome.is_err() {
             return;
         }
-        self.total += count as u64;
         let mut left = 0;
         let freed = self.space.try_free(&self.sent[..count], self.ledger, |item| {
             self.unfreed[left % BATCH] = item;
@@ -231,6 +252,7 @@ impl Returns<'_, '_> {
 #[inline(always)]
 fn send<N: Nic>(
     mapped: &Mapped<'_>,
+    tag: u32,
     ledger: &mut Ledger,
     nic: &mut N,
     item: Item,
@@ -241,17 +263,19 @@ fn send<N: Nic>(
     ledger.send(located, cluster)?;
     let segment = extent(mapped, located, mbuf, cluster)?;
     if let Some(second) = mbuf.next() {
-        return send_chain(mapped, ledger, nic, (located, mbuf), segment, second, reach);
+        return send_chain(mapped, tag, ledger, nic, (located, mbuf), segment, second, reach);
     }
     let checksum = request(mbuf, segment.len, reach)?;
-    nic.tx_post(item.get(), core::slice::from_ref(&segment), checksum);
+    nic.tx_post(item.get() + tag, core::slice::from_ref(&segment), checksum);
     Ok(segment.len)
 }
 
 /// The same for a frame of more than one mbuf: a cycle ends at a claim, a long chain at the bound.
 #[cold]
+#[expect(clippy::too_many_arguments, reason = "the state of its one caller, out of the way of its hot path")]
 fn send_chain<N: Nic>(
     mapped: &Mapped<'_>,
+    tag: u32,
     ledger: &mut Ledger,
     nic: &mut N,
     (first, head): (Located, &Mbuf),
@@ -281,7 +305,7 @@ fn send_chain<N: Nic>(
         (last, next) = (located, mbuf.next());
     }
     let checksum = request(head, bytes, reach)?;
-    nic.tx_post(first.item().get(), &segments[..count.min(SEGMENTS_MAX)], checksum);
+    nic.tx_post(first.item().get() + tag, &segments[..count.min(SEGMENTS_MAX)], checksum);
     Ok(bytes)
 }
 
