@@ -45,7 +45,8 @@ codes! {
         ThreadResume = 19,
         /// `()`: lets another thread of the same priority run.
         ThreadYield = 20,
-        /// `(thread, priority)`.
+        /// `(thread, priority)`: for threads of the caller's own task, and no higher than it was given by who made it
+        /// ([`crate::Error::Denied`]). The same goes for [`Syscall::ThreadCreate`] and [`Syscall::TaskSpawn`].
         ThreadSetPriority = 21,
 
         /// `() -> name`: a new port; the caller holds its receive right and can make send rights.

@@ -13,7 +13,6 @@ use crate::machine::{Machine, NetDevice, Outcome};
 use crate::names::Right;
 use crate::port::Kind;
 use crate::task::TASKS;
-use crate::thread::priority;
 
 impl<M: Machine> Kernel<M> {
     pub(super) fn task_spawn(&mut self, m: &mut M, args: &[u64; 6]) -> Answer {
@@ -24,7 +23,7 @@ impl<M: Machine> Kernel<M> {
             0 => &[],
             length => self.copy_string(m, arguments, length, &mut arguments_room)?,
         };
-        let priority = priority(wanted)?;
+        let priority = self.priority_within(wanted)?;
         let parent = self.current_task;
         let bootstrap = match name(bootstrap)? {
             NULL => Right::None,
