@@ -97,7 +97,8 @@ impl Liar {
                 1 => self.word(first + 24).store(self.word(second + 24).load(Relaxed), Relaxed),
                 _ => {
                     let pool = self.layout.pools_at + 512 * random.below(2) as u32;
-                    (0..3).for_each(|n| self.word(pool + 4 * n).store(1, Relaxed));
+                    // The first line is the server's word, the third whose turn it is.
+                    (0..2).for_each(|line| self.word(pool + 128 * line).store(1, Relaxed));
                 }
             }
             return;

@@ -99,7 +99,7 @@ impl<W: Wire> World<W> {
         self.liar.lies_in = 1 << self.below(14);
         self.liar.rewrites_in = 1 << (2 + self.below(12));
         self.liar.vandal = false;
-        self.patient = self.below(3) == 0;
+        self.patient = self.below(8) == 0;
         let mut found = None;
         while found.is_none() && self.sum.operations < end {
             found = self.step();
