@@ -11,6 +11,7 @@ use userlib::{println, task, thread};
 
 use crate::window::Window;
 
+#[derive(Clone, Copy)]
 pub struct Case {
     pub name: &'static str,
     pub about: &'static str,

@@ -108,7 +108,7 @@ fn one_case(case: &cases::Case) -> Result<ExitStatus, Failed> {
 fn all_cases() -> Result<ExitStatus, Failed> {
     let notify = ReceiveRight::allocate().during("port")?;
     let (mut tried, mut wrong) = (0, 0);
-    for case in cases::ALL.iter().filter(|case| case.queue.is_none_or(|queue| window::is_queue(queue))) {
+    for case in cases::ALL.iter().filter(|case| case.queue.is_none_or(window::is_queue)) {
         let status = child(&notify, case.name)?;
         let right = status == Some(if case.ends { STATUS_WINDOW } else { 0 });
         tried += 1;
