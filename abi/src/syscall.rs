@@ -133,6 +133,8 @@ codes! {
         CountersRead = 80,
         /// `() -> 64 bits`: entropy to seed a generator with; not for keys.
         Entropy = 81,
+        /// `(&mut usage::Usage)`: how much of the kernel's tables and memory is in use, by all tasks together.
+        UsageRead = 82,
 
         /// `(&mut message::Message)`: on the monolithic path, one of [`crate::socket::Request`] to the stack in the kernel. The message is
         /// what would be sent to the protocol server (its `destination` and `reply` are not looked at), and afterwards the reply.
