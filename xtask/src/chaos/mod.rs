@@ -2,11 +2,13 @@
 //!
 //! | part | what it does |
 //! | --- | --- |
+//! | [`lies`] | a protocol server that lies, beside an honest one |
 //! | [`load`] | receive livelock, churn, SYN flood, slow peers, exhaustion, soak |
 //! | [`wire`] | odd TCP segments, with Linux's answers beside Oriel's |
 //!
 //! The short form of all parts is a step of `cargo xtask test`; docs/what-oriel-survives.md lists each fault with the part that shows it.
 
+mod lies;
 mod load;
 mod wire;
 
@@ -43,7 +45,12 @@ struct Part {
 
 const PARTS: &[Part] = &[
     Part { name: "wire", about: "odd TCP segments, beside Linux's answers", run: odd_segments },
-    Part { name: "livelock", about: "short frames at rising rates, beside requests", run: load::livelock::run },
+    Part { name: "lies", about: "a server that lies, beside an honest one", run: lies::run },
+    Part {
+        name: "livelock",
+        about: "short frames at rising rates, beside requests",
+        run: load::livelock::run,
+    },
     Part { name: "churn", about: "a thousand connections, opened and closed", run: load::churn::run },
     Part { name: "flood", about: "SYNs from nowhere, with the backlog full", run: load::flood::run },
     Part { name: "slow", about: "slow readers and writers beside a fast transfer", run: load::slow::run },
@@ -62,7 +69,13 @@ pub fn chaos(args: &ChaosArgs) -> Result<()> {
         return Err(Error::Usage(format!("no part is called `{unknown}`; --list shows all")));
     }
     let session = Session::open(Some(Net::Tap), &[], None, &[])?;
-    let stage = Stage { session: &session, short: args.short, case: args.case.as_deref(), svg: args.svg.as_deref(), minutes: args.minutes };
+    let stage = Stage {
+        session: &session,
+        short: args.short,
+        case: args.case.as_deref(),
+        svg: args.svg.as_deref(),
+        minutes: args.minutes,
+    };
     let mut failures = Vec::new();
     for part in PARTS.iter().filter(chosen) {
         println!("== {}: {}", part.name, part.about);

@@ -87,7 +87,9 @@ impl Books {
                 break now;
             }
             if Instant::now() > deadline {
-                return failed(format!("something was left behind:\n    before {before:?}\n    after  {now:?}"));
+                return failed(format!(
+                    "something was left behind:\n    before {before:?}\n    after  {now:?}"
+                ));
             }
             thread::sleep(Duration::from_millis(500));
         };
@@ -144,6 +146,7 @@ pub fn counter(vm: &mut Vm, name: &str) -> Result<u64> {
 /// The paths that are tried: all, or the one that matters most.
 pub fn paths(stage: &Stage<'_>, all_in_short: bool) -> Vec<Path> {
     let wanted = |path: &Path| stage.case.is_none_or(|case| path.name().contains(case));
-    let all = if stage.short && !all_in_short && stage.case.is_none() { &[Path::Window][..] } else { &Path::ALL };
+    let all =
+        if stage.short && !all_in_short && stage.case.is_none() { &[Path::Window][..] } else { &Path::ALL };
     all.iter().copied().filter(wanted).collect()
 }
