@@ -96,7 +96,8 @@ impl Liar {
                 }
                 1 => self.word(first + 24).store(self.word(second + 24).load(Relaxed), Relaxed),
                 _ => {
-                    let pool = self.layout.pools_at + 512 * random.below(2) as u32;
+                    let pool =
+                        self.layout.pools_at + mbuf::POOL_CONTROL_BYTES as u32 * random.below(2) as u32;
                     // The first line is the server's word, the third whose turn it is.
                     (0..2).for_each(|line| self.word(pool + 128 * line).store(1, Relaxed));
                 }

@@ -149,12 +149,12 @@ pub const ALL: &[Case] = &[
         send(w, item);
     }),
     ends("free-list", "free lists that lead nowhere", |w| {
-        (0..w.layout.config.pools).for_each(|pool| w.set(w.layout.pools_at + 512 * pool + 192, 4));
+        (0..w.layout.config.pools).for_each(|pool| w.set(w.pool(pool) + 192, 4));
     }),
     ends("free-list-posted", "a free mbuf after which comes one of the receive ring", |w| {
         wait_for_posted(w);
         for pool in 0..w.layout.config.pools {
-            let list = w.layout.pools_at + 512 * pool + 192;
+            let list = w.pool(pool) + 192;
             let first = w.get(list);
             w.set(first, first);
         }
@@ -211,7 +211,7 @@ pub const ALL: &[Case] = &[
             w.set(block + if w.layout.config.queue == QueueKind::Dual { 512 } else { 128 }, 1);
         }
         for _ in 0..200 {
-            send(w, w.small(w.spare(0), 60));
+            w.start();
             thread::sleep(Duration::from_millis(5));
         }
     }),

@@ -13,6 +13,8 @@ use userlib::{counters::Snapshot, device::Device, info, memory::Mapping, thread:
 
 /// The address that the liar claims, so that frames come to it.
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 66);
+/// Control blocks of pools are so far apart: `mbuf`'s `POOL_CONTROL_BYTES`.
+const POOL_BYTES: u32 = 320;
 /// Attempts to open the device: frames of the one before may be on their way.
 const ATTEMPTS: u32 = 40;
 
@@ -128,6 +130,11 @@ impl Window {
         }
     }
 
+    /// A pool's control block.
+    pub const fn pool(&self, pool: u32) -> u32 {
+        self.layout.pools_at + POOL_BYTES * pool
+    }
+
     /// Takes a lock and never gives it back.
     pub fn hold(&self, mutex: u32) {
         self.set(mutex, 1);
@@ -137,7 +144,7 @@ impl Window {
     /// Where each lock is: of the pools, and of the sub-queues.
     pub fn locks(&self) -> impl Iterator<Item = u32> {
         let Layout { config, pools_at, .. } = self.layout;
-        let pools = (0..config.pools).map(move |pool| pools_at + 512 * pool);
+        let pools = (0..config.pools).map(move |pool| pools_at + POOL_BYTES * pool);
         let queues = if config.queue == QueueKind::Dual { 6 } else { 0 };
         let block = config.queue.block_bytes();
         pools.chain((0..queues).flat_map(move |queue| [0, 256].map(|sub| 4096 + queue * block + sub)))
