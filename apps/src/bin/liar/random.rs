@@ -23,7 +23,7 @@ use userlib::{
 use crate::{call, window::Window};
 
 /// Of the processor's time a campaign takes one part in so many.
-const SHARE: u64 = 8;
+const SHARE: u64 = 16;
 /// Operations between two looks at the clock.
 const BURST: u64 = 32;
 const STACK: usize = 16 * 1024;
