@@ -45,7 +45,8 @@ codes! {
         ThreadResume = 19,
         /// `()`: lets another thread of the same priority run.
         ThreadYield = 20,
-        /// `(thread, priority)`.
+        /// `(thread, priority)`: for threads of the caller's own task, and no higher than it was given by who made it
+        /// ([`crate::Error::Denied`]). The same goes for [`Syscall::ThreadCreate`] and [`Syscall::TaskSpawn`].
         ThreadSetPriority = 21,
 
         /// `() -> name`: a new port; the caller holds its receive right and can make send rights.
@@ -132,6 +133,8 @@ codes! {
         CountersRead = 80,
         /// `() -> 64 bits`: entropy to seed a generator with; not for keys.
         Entropy = 81,
+        /// `(&mut usage::Usage)`: how much of the kernel's tables and memory is in use, by all tasks together.
+        UsageRead = 82,
 
         /// `(&mut message::Message)`: on the monolithic path, one of [`crate::socket::Request`] to the stack in the kernel. The message is
         /// what would be sent to the protocol server (its `destination` and `reply` are not looked at), and afterwards the reply.

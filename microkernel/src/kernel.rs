@@ -3,7 +3,7 @@
 use abi::counters::{COUNT, Counter};
 use abi::info::{COMMAND_LINE_MAX, Info, MAGIC, VERSION};
 use abi::port::{HOST, NULL};
-use abi::thread::{PRIORITY_SERVER, STATUS_FAULT, STATUS_WINDOW, WAKE_TIMEOUT};
+use abi::thread::{PRIORITY_MAX, PRIORITY_SERVER, STATUS_FAULT, STATUS_WINDOW, WAKE_TIMEOUT};
 use abi::{Error, exit};
 use core::fmt::Write;
 use core::mem::offset_of;
@@ -200,6 +200,8 @@ impl<M: Machine> Kernel<M> {
         self.make_info(m, boot).map_err(BootError::Init)?;
         self.since = m.now_ns();
         let task = self.spawn(m, b"init", &[], PRIORITY_SERVER as u8).map_err(BootError::Init)?;
+        // Whom it starts it gives what they need.
+        self.tasks[usize::from(task)].ceiling = PRIORITY_MAX as u8;
         self.first_task = Some(task);
         self.ports.get_mut(self.host_port).references += 1;
         self.tasks[usize::from(task)].names.insert_at(HOST, Right::Send(self.host_port));

@@ -47,7 +47,8 @@ impl<M: Machine> Kernel<M> {
         };
         let id = self.take_id();
         let slot = &mut self.tasks[free];
-        *slot = Task { id, port, space: Some(space), name_length: name.len(), ..Task::FREE };
+        *slot =
+            Task { id, port, space: Some(space), name_length: name.len(), ceiling: priority, ..Task::FREE };
         slot.name[..name.len()].copy_from_slice(name);
         self.ports.get_mut(port).references += 1;
         self.tasks[free].names.insert_at(TASK_SELF, Right::Send(port));

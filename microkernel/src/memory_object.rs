@@ -94,6 +94,12 @@ impl MemoryObjects {
         Ok(index as u16)
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.table.iter().filter(|object| object.references > 0).count()
+    }
+
     /// Can one more object be made, as far as the table goes?
     #[must_use]
     pub fn has_room(&self) -> bool {

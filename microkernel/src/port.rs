@@ -171,6 +171,12 @@ impl Ports {
         Err(Error::NoResources)
     }
 
+    /// How many slots are taken.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.table.iter().filter(|port| port.kind != Kind::Free).count()
+    }
+
     /// What is behind a port.
     #[inline]
     #[must_use]

@@ -48,6 +48,9 @@ pub const STUCK_NS: u64 = 2_000_000_000;
 pub const BUDGET: u32 = 512;
 /// Frames that go through the steps together.
 pub(crate) const BATCH: usize = 64;
+/// Times that the device is stopped to take a window's clusters out of its receive ring because another window opens. From then on the kernel's
+/// own buffers stay there, whoever is alone: else a task that opens and closes a window over and over would keep the device from the others.
+const SWITCHES: u32 = 4;
 /// Windows that a device can have, each for a server of its own.
 pub const WINDOWS_MAX: usize = 4;
 /// A buffer's token is its mbuf's offset in the window, and above that the window's number. With the highest bit it is the number of one of the
@@ -120,6 +123,8 @@ pub struct Endpoint<'w, N> {
     private: Option<Private>,
     /// Of the receive ring's buffers, those that are private.
     private_posted: u32,
+    /// How often the device was stopped because a window opened beside others.
+    switches: u32,
     /// The window that is the first to send next, while several are open.
     turn: usize,
     /// Frames that have left, of windows that were closed meanwhile.
@@ -201,6 +206,7 @@ impl<'w, N: Nic> Endpoint<'w, N> {
             mode: Mode::Closed,
             private: None,
             private_posted: 0,
+            switches: 0,
             turn: 0,
             orphans_reaped: 0,
             counts: Counts([0; COUNT]),
@@ -259,8 +265,8 @@ impl<'w, N: Nic> Endpoint<'w, N> {
         (open.count() + usize::from(first.is_some()), first)
     }
 
-    /// Lays a window out afresh and starts the device for it. Where another window is open the device is stopped for that: what has come is
-    /// delivered first, which is why there is an outcome; what is in the transmit ring is lost.
+    /// Lays a window out afresh and starts the device for it. Where another window is open, and its clusters are in the receive ring, the device
+    /// is stopped for that: what has come is delivered first, which is why there is an outcome; what is in the transmit ring is lost.
     ///
     /// # Errors
     /// See [`OpenError`]; the window then stays closed.
@@ -270,6 +276,16 @@ impl<'w, N: Nic> Endpoint<'w, N> {
         if slot.open.is_some() || slot.orphans != 0 || others != 0 && self.private.is_none() {
             return Err(OpenError::Busy);
         }
+        if self.mode == Mode::Shared && self.private_posted == self.nic.rx_posted() {
+            // There is nothing of any window in the receive ring.
+            self.lay_out(at)?;
+            let share = self.receive_share();
+            if let Some(open) = self.slots[at].as_mut().and_then(|slot| slot.open.as_mut()) {
+                open.set_target::<N>(share);
+            }
+            return Ok(Outcome::default());
+        }
+        self.switches = if others == 0 { 0 } else { self.switches.saturating_add(1) };
         let mut outcome = if others == 0 { Outcome::default() } else { self.poll() };
         if let (Some(misbehaviour), Some(Some(slot))) =
             (outcome.misbehaviour, self.slots.get_mut(outcome.culprit))
@@ -328,6 +344,12 @@ impl<'w, N: Nic> Endpoint<'w, N> {
         wanted
     }
 
+    /// How many of its clusters a window that is alone lends to the receive ring: at least half of them are for sending and for what the server
+    /// has in hand.
+    fn receive_share(&self) -> u32 {
+        (self.nic.rx_room() + self.nic.rx_posted()).min(self.layout.config.clusters() / 2)
+    }
+
     /// Starts the device, which is stopped, for the windows that are open.
     fn restart(&mut self) -> Result<(), NicError> {
         self.private_posted = 0;
@@ -338,10 +360,10 @@ impl<'w, N: Nic> Endpoint<'w, N> {
             Some(_) => Mode::Shared,
         };
         self.nic.start()?;
+        let share = self.receive_share();
         for slot in self.slots.iter_mut().flatten() {
             let Some((open, ledger)) = slot.parts() else { continue };
-            // At least half of the clusters are for sending and for what the server has in hand.
-            open.set_target::<N>(self.nic.rx_room().min(self.layout.config.clusters() / 2));
+            open.set_target::<N>(share);
             let outcome = match self.mode {
                 Mode::Shared => open.regain(ledger),
                 _ => open

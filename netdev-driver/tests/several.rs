@@ -434,3 +434,41 @@ mod on {
         rig.assert_counters();
     }
 }
+
+/// A device that is stopped and started takes no frames for a while, so who opens and closes a window over and over must not make it so.
+#[test]
+fn windows_that_open_again_and_again_do_not_stop_the_device() {
+    use fake::e1000::E1000Model;
+    let mut rig = Several::<E1000Model>::new(config(QueueKind::Dual));
+    let _ = rig.open(0);
+    let resets = |rig: &Several<E1000Model>| rig.machine.model.borrow().resets;
+    let before = resets(&rig);
+    let mut number = 0;
+    for round in 0..40 {
+        assert_eq!(rig.open(1).misbehaviour, None);
+        let stopped = resets(&rig);
+        // Alone for so long that its clusters would fill the ring.
+        for window in [1, 0] {
+            for _ in 0..300 {
+                for at in 0..=window {
+                    number += 1;
+                    assert!(rig.wire(&frame_for(at, 100, number)), "the ring ran dry");
+                    assert_eq!(rig.send(at, &frame_for(at, 100, number)).unwrap().misbehaviour, None);
+                }
+                assert_eq!(rig.interrupts().misbehaviour, None);
+                for at in 0..=window {
+                    assert_eq!(rig.server(at).receive().len(), 1, "round {round}");
+                    rig.server(at).drain_deferred();
+                }
+            }
+            assert_eq!(resets(&rig), stopped);
+            if window == 1 {
+                rig.close(1);
+            }
+        }
+        assert_eq!(rig.endpoint.watchdog(0).misbehaviour, None);
+    }
+    // Each stop is two resets: one to stop, one to start.
+    assert!(resets(&rig) - before <= 8, "{}", resets(&rig) - before);
+    rig.settle();
+}

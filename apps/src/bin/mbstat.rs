@@ -149,9 +149,9 @@ impl Accounts {
         let delivered: u64 = DELIVERED.iter().map(|&counter| self.counters.kernel(counter)).sum();
         let taken = self.counters.server(ServerCounter::FramesIn);
         // On the path by message others may have had frames too, each with a message of its own; and some may have been for them alone. Where
-        // several servers run, the others have taken the rest, and what is for all was delivered more than once.
+        // several windows are, the others have taken the rest, and what is for all was delivered more than once.
         let messages = self.counters.kernel(Counter::NetMessages);
-        let several = info::option("servers").is_some_and(|servers| servers != "1");
+        let several = ["servers", "windows"].iter().any(|key| info::option(key).is_some_and(|n| n != "1"));
         let shared = several || messages != 0 && messages != delivered;
         let most = delivered + self.counters.kernel(Counter::DeliveredAgain);
         let wrong = if shared { taken > most } else { taken != delivered };

@@ -278,6 +278,13 @@ impl Sockets for Net {
         }
     }
 
+    fn heap_bytes(&self) -> u64 {
+        match self {
+            Self::Monolithic(_) => crate::heap::used() as u64,
+            _ => 0,
+        }
+    }
+
     fn give_back(&mut self, name: u32) {
         if let Self::Monolithic(net) = self {
             net.give_back(name);

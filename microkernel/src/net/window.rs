@@ -2,7 +2,7 @@
 //!
 //! The command line chooses the shape of the window: `pools=` and `clusters=` (of all pools together; each pool has a power
 //! of two of them, and twice as many mbufs), what its queues are: `queue=dual` (the default) or `queue=ring`, and how many windows
-//! there are: `servers=` (1 by default), each for a protocol server of its own.
+//! there are: `servers=` (1 by default), each for a protocol server of its own, or `windows=` where other tasks are to have some too.
 #![expect(unsafe_code, reason = "takes the ledgers' statics, once")]
 
 use super::WATCHDOG_TICKS;
@@ -47,6 +47,8 @@ pub enum InitError {
     Queue,
     /// The command line asks for no server, or for too many.
     Servers,
+    /// The command line asks for fewer windows than servers, or for too many.
+    Windows,
     /// There is no memory for its rings and the windows.
     NoMemory,
     /// The device does not answer as it should.
@@ -65,6 +67,9 @@ impl fmt::Display for InitError {
             }
             Self::Queue => write!(f, "boot: queue= must be dual or ring"),
             Self::Servers => write!(f, "boot: servers= must be 1 to {WINDOWS_MAX}"),
+            Self::Windows => {
+                write!(f, "boot: windows= must be one for each server at least, and at most {WINDOWS_MAX}")
+            }
             Self::NoMemory => write!(f, "boot: too little memory for the window: give QEMU more with -m"),
             Self::Nic(error) => write!(f, "boot: net0: {error}"),
         }
@@ -79,7 +84,7 @@ pub fn init(
     kernel: &mut Kernel<Pc>,
     machine: &mut Pc,
     (function, model): (Function, Model),
-    (config, servers): (Config, usize),
+    (config, windows): (Config, usize),
 ) -> Result<WindowNet, InitError> {
     let layout = config.layout().map_err(InitError::Config)?;
     let frames = kernel.frames();
@@ -88,10 +93,10 @@ pub fn init(
     // SAFETY: this function runs once, at boot, and nothing else names the statics.
     let ledger = |at: usize| unsafe { LEDGERS[at].get() };
     let mut device = Device::new(model, hal, window()?, config, ledger(0)).map_err(InitError::Nic)?;
-    for at in 1..servers {
+    for at in 1..windows {
         device.add_window(window()?, ledger(at)).map_err(InitError::Config)?;
     }
-    if servers > 1 {
+    if windows > 1 {
         let buffers = take_buffers(PRIVATE_BYTES, frames).ok_or(InitError::NoMemory)?;
         device.set_private(&buffers).map_err(InitError::Nic)?;
     }
@@ -103,14 +108,19 @@ pub fn init(
 /// # Errors
 /// See [`InitError`].
 pub fn shape(line: &[u8]) -> Result<(Config, usize), InitError> {
-    let servers = match cmdline::get(line, "servers") {
-        None => 1,
-        Some(_) => cmdline::number(line, "servers").map_or(0, |n| usize::try_from(n).unwrap_or(0)),
+    let count = |key, default| match cmdline::get(line, key) {
+        None => default,
+        Some(_) => cmdline::number(line, key).map_or(0, |n| usize::try_from(n).unwrap_or(0)),
     };
+    let servers = count("servers", 1);
     if !(1..=WINDOWS_MAX).contains(&servers) {
         return Err(InitError::Servers);
     }
-    config(line).map(|config| (config, servers))
+    let windows = count("windows", servers);
+    if !(servers..=WINDOWS_MAX).contains(&windows) {
+        return Err(InitError::Windows);
+    }
+    config(line).map(|config| (config, windows))
 }
 
 fn config(line: &[u8]) -> Result<Config, InitError> {

@@ -92,6 +92,7 @@ impl<M: Machine> Kernel<M> {
             Syscall::DeviceAudit => self.device_audit(m, a, b),
             Syscall::DeviceClaim => self.device_claim(m, a, b, c, d),
             Syscall::CountersRead => self.counters_read(m, a, b),
+            Syscall::UsageRead => self.usage_read(m, a),
             Syscall::Entropy => Ok(Outcome::ok(m.entropy())),
             Syscall::DeviceSetFilter => self.device_set_filter(m, args),
             Syscall::DeviceWrite => self.device_write(m, a, b, c, d),

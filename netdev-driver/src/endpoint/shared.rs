@@ -12,7 +12,7 @@ use shmqueue::{
 };
 
 use super::{
-    BATCH, BUDGET, Counts, Endpoint, Mode, Outcome, PRIVATE, Slot, TAG_SHIFT, WINDOWS_MAX,
+    BATCH, BUDGET, Counts, Endpoint, Mode, Outcome, PRIVATE, SWITCHES, Slot, TAG_SHIFT, WINDOWS_MAX,
     receive::{DELIVERED, REFILL_AT, Refusal, examine},
 };
 use crate::{
@@ -125,6 +125,8 @@ impl<N: Nic> Endpoint<'_, N> {
     fn receive_batch(&mut self, runs: &mut Runs) -> usize {
         let (count, first) = self.opened();
         let alone = first.filter(|_| count == 1);
+        // Its clusters come into the ring, unless windows open and close too often for that.
+        let lender = alone.filter(|_| self.switches < SWITCHES);
         let mut taken = 0;
         while taken < BATCH
             && let Some(done) = self.nic.rx_poll()
@@ -137,14 +139,14 @@ impl<N: Nic> Endpoint<'_, N> {
             let number = done.token & !PRIVATE;
             self.private_posted = self.private_posted.saturating_sub(1);
             self.distribute(alone, number, done, runs);
-            self.replace(alone, number);
+            self.replace(lender, number);
         }
         for (slot, run) in self.slots.iter_mut().zip(runs) {
             if let Some(slot) = slot {
                 slot.flush(&mut self.counts, run);
             }
         }
-        if let Some(at) = alone
+        if let Some(at) = lender
             && let Some(slot) = &mut self.slots[at]
             && let Some((open, ledger)) = slot.parts()
             && let Err(misbehaviour) = open.refill(&mut self.nic, ledger, REFILL_AT)
@@ -200,8 +202,8 @@ impl<N: Nic> Endpoint<'_, N> {
     }
 
     /// Puts a buffer of the kernel's back into the ring, or in its place one of the window that is alone.
-    fn replace(&mut self, alone: Option<usize>, number: u32) {
-        if let Some(at) = alone
+    fn replace(&mut self, lender: Option<usize>, number: u32) {
+        if let Some(at) = lender
             && let Some(slot) = &mut self.slots[at]
             && slot.has_stash()
             && let Some((open, ledger)) = slot.parts()
