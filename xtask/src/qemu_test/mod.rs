@@ -7,7 +7,7 @@
 mod applications;
 mod boots;
 mod filters;
-mod hostile;
+pub mod hostile;
 mod input;
 mod lossy;
 mod message_path;
