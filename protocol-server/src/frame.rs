@@ -303,6 +303,12 @@ pub fn is_syn(frame: &[u8]) -> bool {
     flags.is_some_and(|flags| flags & 0x12 == 0x02)
 }
 
+/// The port that a TCP segment comes from.
+#[must_use]
+pub fn source_port(frame: &[u8]) -> Option<u16> {
+    u16_at(frame, tcp_start(frame)?)
+}
+
 /// Where the TCP header of a frame begins that is TCP.
 #[inline(always)]
 pub fn tcp_start(frame: &[u8]) -> Option<usize> {

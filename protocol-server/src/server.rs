@@ -196,8 +196,11 @@ impl<L: Link, S: System> Server<L, S> {
     fn take_socket_frame(&mut self, frame: &[u8], slot: Slot) {
         if let Some(Some(socket)) = self.sockets.get_mut(usize::from(slot)) {
             if matches!(socket.protocol, Protocol::Listener(_)) && is_syn(frame) && !socket.has_room() {
-                self.counters.add(ServerCounter::BacklogFull, 1);
-                return;
+                if !socket.make_room(frame, self.stack.now) {
+                    self.counters.add(ServerCounter::BacklogFull, 1);
+                    return;
+                }
+                self.counters.add(ServerCounter::HalfOpenReplaced, 1);
             }
             socket.dirty = true;
             socket.set.ingress(&mut self.stack, frame);

@@ -85,6 +85,7 @@ impl Session {
             plugin: None,
             blocks: true,
             gdb: None,
+            icount: None,
             serial: Serial::Piped,
         };
         machine.accel = machine::choose_accel(args.accel, &machine)?;
@@ -106,6 +107,7 @@ impl Session {
             plugin: None,
             blocks: true,
             gdb: None,
+            icount: None,
             serial: Serial::Piped,
         })
     }
