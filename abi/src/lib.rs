@@ -12,7 +12,7 @@
 //! | [`socket`], [`name`] | applications and the servers |
 //! | [`supervise`] | who starts the protocol servers, and starts them again |
 //! | [`path`] | the kernel's command line and anyone who depends on the path |
-//! | [`info`], [`counters`] | the kernel and anyone who measures |
+//! | [`info`], [`counters`], [`usage`] | the kernel and anyone who measures |
 //! | [`mark`], [`exit`] | the guest and the host that runs it under QEMU |
 //!
 //! Numbers that one side sends and the other does not know are errors, never defaults: each enumeration has a
@@ -37,6 +37,7 @@ pub mod socket;
 pub mod supervise;
 pub mod syscall;
 pub mod thread;
+pub mod usage;
 pub mod vm;
 pub mod window;
 

@@ -286,6 +286,8 @@ server_counters! {
     NoBuffer "server_no_buffer",
     /// Connections refused because the backlog was full.
     BacklogFull "server_backlog_full",
+    /// Half open connections given up for newer ones, because the backlog was full of them.
+    HalfOpenReplaced "server_half_open_replaced",
     /// Sockets closed because the application wrote what cannot be.
     PeerMisbehaviour "server_peer_misbehaviour",
     /// Sockets open now.

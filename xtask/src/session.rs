@@ -85,6 +85,7 @@ impl Session {
             plugin: None,
             blocks: true,
             gdb: None,
+            icount: None,
             serial: Serial::Piped,
             monitor: None,
         };
@@ -107,6 +108,7 @@ impl Session {
             plugin: None,
             blocks: true,
             gdb: None,
+            icount: None,
             serial: Serial::Piped,
             monitor: None,
         })

@@ -41,7 +41,7 @@ pub use address::{from_endpoint, to_endpoint};
 pub use datagram::{EchoSocket, UdpSocket};
 pub use page::Page;
 pub(crate) use service::look_for_death;
-pub use service::{Service, interface, wait_for_network};
+pub use service::{Service, choose, interface, wait_for_network};
 pub use socket::{AsSocket, Socket, Want};
 pub use tcp::{Shutdown, TcpListener, TcpStream};
 pub use wait::wait_any;

@@ -47,7 +47,16 @@ const LOOK_UP_LIMIT: Duration = Duration::from_secs(10);
 /// Between two tries to greet a server that has died since it registered.
 const RETRY: Duration = Duration::from_millis(10);
 
+/// The name of the server that this task asks.
+static NAME: Lock<&'static str> = Lock::new("");
+
 static SERVICE: Lock<Option<Arc<Service>>> = Lock::new(None);
+
+/// From now on the server registered under `name` is this task's, where several run; to be said before the first socket call. A program's
+/// first word `@name` says it ([`crate::entry`]).
+pub fn choose(name: &'static str) {
+    *NAME.lock() = name;
+}
 
 /// The server: where to ask, and whether it sleeps.
 #[derive(Debug)]
@@ -98,7 +107,9 @@ impl Service {
         }
         loop {
             let left = Duration::from_nanos(deadline.left_ns().ok_or(Error::TimedOut)?);
-            let port = name::look_up(NETWORK, Some(left))?;
+            let chosen = *NAME.lock();
+            let name = if chosen.is_empty() { NETWORK } else { chosen.as_bytes() };
+            let port = name::look_up(name, Some(left))?;
             match ask(&port, hello(), Some(left)) {
                 Ok(mut reply) => {
                     reply.status()?;

@@ -50,8 +50,8 @@ pub fn restart(stage: &Stage<'_>) -> Result<()> {
         ]
     } else {
         [
-            (Path::Window, Nic::Virtio, 1000, 400),
-            (Path::Ipc, Nic::Virtio, 200, 400),
+            (Path::Window, Nic::Virtio, 1000, 250),
+            (Path::Ipc, Nic::Virtio, 200, 250),
             (Path::Window, Nic::E1000, 50, 2500),
         ]
     };
