@@ -171,9 +171,17 @@ impl Campaign {
     }
 }
 
-/// Echo serves.
+/// Echo serves, once it listens again.
 fn served(echo: &SocketAddr) -> Result<()> {
-    let mut stream = traffic::connect(*echo)?;
+    let deadline = Instant::now() + SOON;
+    let mut stream = loop {
+        match traffic::connect(*echo) {
+            Err(_) if Instant::now() < deadline && !sys::interrupted() => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            connected => break connected?,
+        }
+    };
     let moved = traffic::request_response(&mut stream, Duration::from_millis(200)).context("echo")?;
     if moved.count == 0 || moved.first_error.is_some() {
         return failed(format!("echo does not serve any more: {moved:?}"));
