@@ -5,6 +5,7 @@
 
 use std::boxed::Box;
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::vec;
 use std::vec::Vec;
 
@@ -299,7 +300,10 @@ impl Rig {
         command_line: &'static [u8],
         members: &[(&str, &[u8])],
     ) -> Result<(), BootError> {
-        let module = archive(members).leak();
+        self.boot_from(command_line, archive(members).leak())
+    }
+
+    fn boot_from(&mut self, command_line: &'static [u8], module: &'static [u8]) -> Result<(), BootError> {
         let boot = Boot {
             module,
             command_line,
@@ -313,9 +317,18 @@ impl Rig {
 
     /// A booted kernel whose first task runs, with programs `init`, `a` and `b`, and one that is none.
     pub(crate) fn new() -> Self {
-        let mut rig = Self::bare(28 << 20);
-        let (init, a, b) = (program(1), program(2), program(3));
-        rig.boot(&[("init", &init), ("a", &a), ("b", &b), ("bad", b"not a program")]).unwrap();
+        Self::with_memory(28 << 20)
+    }
+
+    /// The same with so many bytes of memory.
+    pub(crate) fn with_memory(bytes: u64) -> Self {
+        static MODULE: OnceLock<Vec<u8>> = OnceLock::new();
+        let module = MODULE.get_or_init(|| {
+            let (init, a, b) = (program(1), program(2), program(3));
+            archive(&[("init", &init), ("a", &a), ("b", &b), ("bad", b"not a program")])
+        });
+        let mut rig = Self::bare(bytes);
+        rig.boot_from(b"path=window pools=2", module).unwrap();
         rig.pick();
         rig
     }
