@@ -80,9 +80,9 @@ impl Host {
 
     /// The memory that a right denotes, which is the caller's now.
     pub fn map(&self, right: u32) -> Rc<Guarded> {
-        let object = right.checked_sub(OBJECT).and_then(|place| {
-            self.0.borrow_mut().objects.get_mut(place as usize).and_then(Option::take)
-        });
+        let object = right
+            .checked_sub(OBJECT)
+            .and_then(|place| self.0.borrow_mut().objects.get_mut(place as usize).and_then(Option::take));
         object.expect("a right that nobody has taken")
     }
 

@@ -87,7 +87,8 @@ pub fn dhcp(data: &[u8]) {
 impl World {
     fn new(input: &mut Input<'_>, dhcp: bool) -> Self {
         let host = Host::default();
-        let choice = u32::from(input.byte()) & (offload::TX_CHECKSUM | offload::RX_CHECKSUM | offload::RX_IPV4_HEADER);
+        let choice =
+            u32::from(input.byte()) & (offload::TX_CHECKSUM | offload::RX_CHECKSUM | offload::RX_IPV4_HEADER);
         let server = Server::new(Wire::new(choice), host.clone(), 7, Instant::ZERO);
         let mut server = server.unwrap_or_else(|error| panic!("{error}"));
         if dhcp {
@@ -335,7 +336,6 @@ fn words(endpoint: &Endpoint) -> Vec<u32> {
     words.push(endpoint.port);
     words
 }
-
 
 /// A server that is told its addresses by any text: it takes them, or says which it does not understand.
 pub fn configure(text: &[u8]) {

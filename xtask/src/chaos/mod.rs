@@ -3,9 +3,11 @@
 //! | part | what it does |
 //! | --- | --- |
 //! | [`wire`] | odd TCP segments, with Linux's answers beside Oriel's |
+//! | [`tools`] | nmap, hping3, scapy and tcpreplay beside an honest transfer |
 //!
 //! The short form of all parts is a step of `cargo xtask test`; docs/what-oriel-survives.md lists each fault with the part that shows it.
 
+mod tools;
 mod wire;
 
 use std::time::Instant;
@@ -15,6 +17,7 @@ use crate::error::{Error, Result, failed};
 use crate::machine::{Board, Nic};
 use crate::network::Net;
 use crate::session::Session;
+use crate::setup;
 use crate::vm::Vm;
 
 /// What a part works with.
@@ -34,8 +37,14 @@ struct Part {
     run: fn(&Stage<'_>) -> Result<()>,
 }
 
-const PARTS: &[Part] =
-    &[Part { name: "wire", about: "odd TCP segments, beside Linux's answers", run: odd_segments }];
+const PARTS: &[Part] = &[
+    Part { name: "wire", about: "odd TCP segments, beside Linux's answers", run: odd_segments },
+    Part {
+        name: "tools",
+        about: "nmap, hping3, scapy and tcpreplay, beside honest bytes",
+        run: tools::attack,
+    },
+];
 
 /// Runs the command.
 pub fn chaos(args: &ChaosArgs) -> Result<()> {
@@ -46,6 +55,10 @@ pub fn chaos(args: &ChaosArgs) -> Result<()> {
     let chosen = |part: &&Part| args.only.is_empty() || args.only.iter().any(|name| name == part.name);
     if let Some(unknown) = args.only.iter().find(|name| PARTS.iter().all(|part| part.name != **name)) {
         return Err(Error::Usage(format!("no part is called `{unknown}`; --list shows all")));
+    }
+    if !args.short && PARTS.iter().filter(chosen).any(|part| part.name == "tools") {
+        // Here, since inside of the namespace there is nothing to install from. Without them that part says what is missing.
+        setup::ensure(tools::TOOLS).unwrap_or_else(|error| eprintln!("note: {}", error.message()));
     }
     let session = Session::open(Some(Net::Tap), &[], None, &[])?;
     let stage = Stage { session: &session, short: args.short, case: args.case.as_deref() };
