@@ -169,6 +169,8 @@ impl Liar for BareE1000 {
 struct BareVirtio {
     inner: VirtioModel,
     lies: Lies,
+    /// Its registers may lie anywhere, and so are none in particular.
+    anywhere: bool,
     /// The used indices as it told them.
     used: [u16; 2],
     seen: [u16; 2],
@@ -214,12 +216,18 @@ impl Model for BareVirtio {
     }
 
     fn read(&mut self, memory: &Memory, bar: u8, offset: u32, size: u32) -> u32 {
+        if self.anywhere {
+            return self.lies.answer(0) & u32::MAX >> (32 - 8 * size);
+        }
         // Features are offered as the model has them, or it would find fault with the driver's honest choice.
         let truth = self.inner.read(memory, bar, offset, size);
         if offset == 4 { truth } else { self.lies.answer(truth) & u32::MAX >> (32 - 8 * size) }
     }
 
     fn write(&mut self, memory: &Memory, bar: u8, offset: u32, size: u32, value: u32) {
+        if self.anywhere {
+            return;
+        }
         if offset == 20 && value == 0 {
             (self.used, self.seen) = ([0; 2], [0; 2]);
         }
@@ -333,9 +341,11 @@ pub fn device_virtio(data: &[u8]) {
 /// PCI's configuration space and the structures that it names, before a driver of virtio that looks for its device.
 pub fn configuration(data: &[u8]) {
     let mut input = Input::new(data);
-    let mut model = BareVirtio::default();
+    // As the list of capabilities is by default, the registers are where the model has them: then more is looked at.
+    let mut model = BareVirtio { anywhere: input.byte() & 1 != 0, ..BareVirtio::default() };
     while let Some(at) = input.next() {
         match at & 3 {
+            0 | 1 if !model.anywhere => model.mislead(&[at]),
             0 => model.inner.config[usize::from(input.byte()) & 63] = input.word(),
             1 => {
                 // One byte of the list of capabilities, near what is right.
@@ -359,7 +369,7 @@ pub fn configuration(data: &[u8]) {
     let Ok(mut driver) = VirtioNet::new(FakeHal(machine)) else { return };
     if netdev_driver::Nic::start(&mut driver).is_ok() {
         let _ = netdev_driver::Nic::link_up(&driver);
-        assert!(netdev_driver::Nic::rx_room(&driver) >= 16);
+        assert!(netdev_driver::Nic::rx_room(&driver) >= 16, "fewer descriptors than the driver asks for");
     }
     netdev_driver::Nic::quiesce(&mut driver);
 }

@@ -270,8 +270,8 @@ fn net_io_step(rig: &mut Rig, random: &mut Random<'_>) {
 /// balance after each, and when all tasks have ended everything has come back.
 pub fn messages(bytes: &[u8]) {
     let mut random = Random::Bytes(bytes);
-    // As little memory as the kernel itself takes, and some: so it runs out, too.
-    let mut rig = Rig::with_memory(3 << 20);
+    // As little memory as a kernel boots with.
+    let mut rig = Rig::with_memory(crate::kernel::FRAMES_MIN as u64 * abi::vm::PAGE_BYTES);
     if random.byte() & 1 != 0 {
         rig.m.net.as_mut().unwrap().path = Path::Ipc;
         rig.kernel.net_io.out_of_line = 800;

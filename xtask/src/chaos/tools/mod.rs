@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use abi::path::Path;
 use pattern::Digest;
@@ -22,7 +22,7 @@ use pattern::Digest;
 use super::Stage;
 use crate::console::PROMPT;
 use crate::error::{Context as _, Error, Result, failed};
-use crate::machine::{Board, Nic};
+use crate::machine::{Board, Machine, Nic};
 use crate::results::Fields;
 use crate::setup::{self, Tool};
 use crate::traffic;
@@ -137,14 +137,15 @@ pub fn attack(stage: &Stage<'_>) -> Result<()> {
         return failed(format!("missing: {}; type: apt-get install {}", absent.join(", "), absent.join(" ")));
     }
     let machines = [(Path::Window, Nic::E1000), (Path::Monolithic, Nic::Virtio), (Path::Ipc, Nic::E1000)];
+    let mut wrong = Vec::new();
     for (path, nic) in &machines[..if stage.short { 1 } else { machines.len() }] {
-        on(stage, *path, *nic, &probes)?;
+        wrong.extend(on(stage, *path, *nic, &probes)?);
     }
-    Ok(())
+    if wrong.is_empty() { Ok(()) } else { failed(wrong.join(", ")) }
 }
 
-/// All runs of tools on one machine.
-fn on(stage: &Stage<'_>, path: Path, nic: Nic, probes: &[&probes::Probe]) -> Result<()> {
+/// All runs of tools on one machine; those that went wrong.
+fn on(stage: &Stage<'_>, path: Path, nic: Nic, probes: &[&probes::Probe]) -> Result<Vec<String>> {
     let session = stage.session;
     let folder = session.folder.path().to_owned();
     let capture = folder.join(format!("{}.pcap", path.name()));
@@ -153,17 +154,13 @@ fn on(stage: &Stage<'_>, path: Path, nic: Nic, probes: &[&probes::Probe]) -> Res
         machine.arguments.replace("path=window", &format!("{}={}", Path::OPTION, path.name()));
     machine.pcap = Some(capture.clone());
     println!("path={}, {nic:?}", path.name());
-    let mut vm = Vm::boot(&machine)?;
-    vm.console.command("echo &", SOON)?;
-    // QEMU's e1000 takes no frame in the first second after its receiver was enabled.
-    drop(traffic::connect(session.link.guest(ECHO))?);
-    let mut ports = PORTS.cycle();
-    for probe in probes {
+    let mut vm = up(stage, &machine)?;
+    let mut wrong = Vec::new();
+    for (probe, port) in probes.iter().zip(PORTS.cycle()) {
         if !setup::present(probe.tool) {
             println!("  {:<16} skipped: {} is not installed", probe.name, probe.tool.package());
             continue;
         }
-        let port = ports.next().unwrap_or(PORTS.start);
         let mut field = Field {
             host: session.link.host,
             guest: session.link.guest_address(),
@@ -173,18 +170,38 @@ fn on(stage: &Stage<'_>, path: Path, nic: Nic, probes: &[&probes::Probe]) -> Res
             folder: folder.clone(),
             short: stage.short,
         };
-        let result = beside(&mut vm, &mut field, probe);
-        let (found, honest) = match result {
+        let start = Instant::now();
+        let result = beside(&mut vm, &mut field, probe)
+            .and_then(|done| back(&mut vm, session.link.listen_address(), session.link.host).map(|()| done));
+        let seconds = start.elapsed().as_secs();
+        match result {
+            Ok((found, honest)) => println!(
+                "  {:<16} {seconds:>3} s  {found}; {} KB of honest bytes beside it, all right",
+                probe.name,
+                honest / 1000
+            ),
             Err(Error::Failed(what)) => {
-                return failed(format!("{} on path={}: {what}", probe.name, path.name()));
+                println!("  {:<16} {seconds:>3} s  FAILED: {what}", probe.name);
+                wrong.push(format!("{} on path={}", probe.name, path.name()));
+                // The rest is not to suffer from it.
+                drop(vm);
+                vm = up(stage, &machine)?;
             }
-            other => other?,
-        };
-        back(&mut vm, session.link.listen_address(), session.link.host)?;
-        println!("  {:<16} {found}; {} KB of honest bytes beside it, all right", probe.name, honest / 1000);
+            Err(other) => return Err(other),
+        }
     }
     audit(&mut vm)?;
-    vm.power_off()
+    vm.power_off()?;
+    Ok(wrong)
+}
+
+/// The machine, serving echo.
+fn up(stage: &Stage<'_>, machine: &Machine) -> Result<Vm> {
+    let mut vm = Vm::boot(machine)?;
+    vm.console.command("echo &", SOON)?;
+    // QEMU's e1000 takes no frame in the first second after its receiver was enabled.
+    drop(traffic::connect(stage.session.link.guest(ECHO))?);
+    Ok(vm)
 }
 
 /// Runs a tool while honest bytes go to the guest; what it found, and how many bytes there were.
