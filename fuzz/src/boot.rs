@@ -121,7 +121,7 @@ pub fn command_line(data: &[u8]) {
             let mut parts = word.splitn(2, |&byte| byte == b'=');
             (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
         });
-        let last = plain.filter(|(found, _)| *found == key.as_bytes()).last().map(|(_, value)| value);
+        let last = plain.rev().find(|(found, _)| *found == key.as_bytes()).map(|(_, value)| value);
         assert_eq!(cmdline::get(data, key), last);
         let number = last.and_then(|value| std::str::from_utf8(value).ok()?.parse::<u64>().ok());
         assert_eq!(cmdline::number(data, key), number);

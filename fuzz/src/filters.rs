@@ -108,7 +108,7 @@ pub fn filters(data: &[u8]) {
             .chunks(2)
             .map(|two| u16::from_le_bytes([two[0], *two.get(1).unwrap_or(&0)]))
             // Most words are none of the language: some are moved into it.
-            .map(|word| if kind & 1 != 0 { word % 0x0420 | (word & 0x4000) >> 1 } else { word })
+            .map(|word| if kind & 1 != 0 { (word % 0x0420) | ((word & 0x4000) >> 1) } else { word })
             .collect();
         let program = Program::validate(&words);
         assert_eq!(program.is_ok(), is_program(&words), "{words:x?}: {:?}", program.err());

@@ -31,14 +31,12 @@ FROM = "02:00:00:00:00:55"
 
 
 def send(packet, source=FROM, destination=None):
-    """Sends one packet in a frame; a full queue of the tap is waited for."""
-    global _sent
-    frame = bytes(Ether(src=source, dst=destination or args.station) / packet)
-    raw(frame)
+    """Sends one packet in a frame."""
+    raw(bytes(Ether(src=source, dst=destination or args.station) / packet))
 
 
 def raw(frame):
-    """Sends these bytes, cut to what a link carries."""
+    """Sends these bytes, cut to what a link carries; a full queue of the tap is waited for."""
     global _sent
     for _ in range(100):
         try:

@@ -28,7 +28,7 @@ for turn in range(args.rounds):
     piece(ident + 2, 0, True, b"\0\x09\0\x09\0\x60\0\0")
     piece(ident + 2, 9, False, b"z" * 8)
     # The ping of death: the last one ends beyond 65,535 bytes.
-    for offset in range(0, 65528, 1480 * 8):
+    for offset in range(0, 65120, 1480):
         piece(ident + 3, offset // 8, True, b"D" * 1480, 1)
     piece(ident + 3, 8189, False, b"D" * 1400, 1)
     # Rose: the first and the last of many, and nothing between.

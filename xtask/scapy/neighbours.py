@@ -1,8 +1,8 @@
 """ARP and neighbour discovery of nonsense: a thousand neighbours, lengths that lie, answers that nobody asked for; none in the host's name."""
 
-from scapy.all import ARP, ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6ND_RA, ICMPv6NDOptDstLLAddr, ICMPv6NDOptMTU, ICMPv6NDOptPrefixInfo, IPv6, Raw
+from scapy.all import ARP, Ether, ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6ND_RA, ICMPv6NDOptDstLLAddr, ICMPv6NDOptMTU, ICMPv6NDOptPrefixInfo, IPv6, Raw
 
-from common import FROM, args, choose, done, send
+from common import FROM, args, choose, done, raw, send
 
 NETWORK = args.guest[: args.guest.rindex(".")]
 
@@ -27,7 +27,8 @@ for turn in range(args.rounds):
     for _ in range(10):
         bent = bytearray(whole)
         bent[choose.randrange(8)] = choose.randrange(256)
-        send(ARP(bytes(bent[: choose.randrange(len(bent) + 1)])) if choose.random() < 0.5 else ARP(bytes(bent)))
+        length = choose.choice([len(bent), choose.randrange(len(bent))])
+        raw(bytes(Ether(src=FROM, dst=args.station, type=0x0806)) + bytes(bent[:length]))
     # Neighbour discovery: options of length 0, of more than there is, advertisements of routers that there are not.
     target = f"fd09::{choose.randrange(16, 65536):x}"
     advert = ICMPv6ND_NA(tgt=target, R=1, S=0, O=1)

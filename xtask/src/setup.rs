@@ -55,8 +55,8 @@ pub const HPING: Tool = Tool { program: "hping3", package: "hping3" };
 pub const SCAPY: Tool = Tool { program: "scapy3", package: "python3-scapy" };
 /// Sends what a capture holds.
 pub const TCPREPLAY: Tool = Tool { program: "tcpreplay", package: "tcpreplay" };
-/// Runs the scripts; comes with the library.
-pub const PYTHON: Tool = Tool { program: "python3", package: "python3" };
+/// Runs the scripts; comes with the library, which another interpreter that a user may have put before it would not find.
+pub const PYTHON: Tool = Tool { program: "/usr/bin/python3", package: "python3" };
 /// A shell.
 #[cfg(test)]
 pub const SH: Tool = Tool { program: "sh", package: "dash" };

@@ -329,3 +329,13 @@ fn the_books_balance_after_any_sequence() {
     assert!(messages > 1000, "few sends got through: {messages}");
     assert!(moved > 50 && copied > 50, "{moved} pages moved, {copied} copies");
 }
+
+#[test]
+fn the_fuzzers_bytes_are_choices_too() {
+    let mut random = Random::Seed(0x9e37_79b9_7f4a_7c15);
+    messages(&[]);
+    for length in [1, 100, 2000] {
+        let bytes: std::vec::Vec<u8> = (0..length).map(|_| random.byte()).collect();
+        messages(&bytes);
+    }
+}

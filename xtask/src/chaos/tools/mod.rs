@@ -199,9 +199,18 @@ fn on(stage: &Stage<'_>, path: Path, nic: Nic, probes: &[&probes::Probe]) -> Res
 fn up(stage: &Stage<'_>, machine: &Machine) -> Result<Vm> {
     let mut vm = Vm::boot(machine)?;
     vm.console.command("echo &", SOON)?;
-    // QEMU's e1000 takes no frame in the first second after its receiver was enabled.
-    drop(traffic::connect(stage.session.link.guest(ECHO))?);
-    Ok(vm)
+    // QEMU's e1000 takes no frame in the first second after its receiver was enabled; and what was put into the background may not
+    // listen yet.
+    let deadline = Instant::now() + SOON;
+    loop {
+        match traffic::connect(stage.session.link.guest(ECHO)) {
+            Ok(_) => return Ok(vm),
+            Err(_) if Instant::now() < deadline && !sys::interrupted() => {
+                thread::sleep(Duration::from_millis(50));
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Runs a tool while honest bytes go to the guest; what it found, and how many bytes there were.

@@ -3,6 +3,8 @@
 //! The format is libpcap's classic one (draft-ietf-opsawg-pcap), little-endian, as QEMU's `filter-dump` writes it.
 
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::{Field, tail};
 use crate::error::{Context as _, Result, failed};
@@ -12,6 +14,8 @@ use crate::setup;
 
 /// The captures' seed.
 const SEED: u64 = 1991;
+/// Frames of a capture, at least.
+const FRAMES_MIN: usize = 300;
 /// Frames of a capture, at most: the last ones.
 const FRAMES_MAX: usize = 4000;
 const STATION: [u8; 6] = [0x52, 0x54, 0x00, 0x6f, 0x72, 0x69];
@@ -20,14 +24,21 @@ const HEADER: [u32; 6] = [0xa1b2_c3d4, 0x0004_0002, 0, 0, 65_535, 1];
 
 /// Replays what was captured, then twice what was damaged.
 pub fn replay(field: &Field) -> Result<String> {
-    let file = std::fs::read(&field.capture).context(field.capture.display())?;
-    let mut frames: Vec<Vec<u8>> = frames(&file);
-    frames.retain(|frame| frame.starts_with(&STATION));
-    let from = frames.len().saturating_sub(if field.short { FRAMES_MAX / 4 } else { FRAMES_MAX });
-    frames.drain(..from);
-    if frames.len() < 100 {
-        return failed(format!("only {} frames were captured on their way to the guest", frames.len()));
-    }
+    // The transfer beside it sees to it that there is something.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let frames = loop {
+        let file = std::fs::read(&field.capture).context(field.capture.display())?;
+        let mut frames = frames(&file);
+        frames.retain(|frame| frame.starts_with(&STATION));
+        if frames.len() >= FRAMES_MIN {
+            let from = frames.len().saturating_sub(if field.short { FRAMES_MAX / 4 } else { FRAMES_MAX });
+            break frames.split_off(from);
+        }
+        if Instant::now() > deadline {
+            return failed(format!("only {} frames were captured on their way to the guest", frames.len()));
+        }
+        thread::sleep(Duration::from_millis(100));
+    };
     let mut random = Random::new(SEED);
     let damaged = [(); 2].map(|()| damage(&frames, &mut random));
     let mut sent = 0;
