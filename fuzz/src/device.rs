@@ -195,7 +195,7 @@ impl BareVirtio {
                 let (phys, word) = (memory.read64(descriptor), memory.read64(descriptor + 8));
                 let header = word as u32 == 12 && self.headers(memory, phys);
                 match queue {
-                    _ if header => {}
+                    _ if header || word as u32 == 0 => {}
                     0 => memory.assert_cluster(phys),
                     _ => memory.assert_sendable(phys, word as u32),
                 }

@@ -4,6 +4,7 @@
 //! | target | the side under test | what lies |
 //! | --- | --- | --- |
 //! | [`in_queue`], [`out_queue`] | both ends of `shmqueue::dual` | every word of the queue, every link |
+//! | [`either_queue`] | the same behind the traits, and either kind of queue | as above |
 //! | [`item_ring`], [`byte_ring`] | both ends of `shmqueue::ring` and `shmqueue::bytes` | the other end's words, and all bytes |
 //! | [`pools`] | `mbuf::InterruptSpace` with a ledger, `mbuf::ProtocolSpace`, the audit | free lists, counts, headers |
 //! | [`chains`] | the server's operations on chains | the headers of the mbufs |
@@ -34,6 +35,7 @@ mod buffers;
 mod bytes;
 mod chain;
 mod device;
+mod either;
 mod endpoint;
 mod filters;
 mod input;
@@ -51,6 +53,7 @@ pub use buffers::pools;
 pub use bytes::byte_ring;
 pub use chain::chains;
 pub use device::{configuration, device_e1000, device_virtio};
+pub use either::either_queue;
 pub use endpoint::{endpoint_e1000, endpoint_virtio};
 pub use filters::filters;
 pub use fuzz_kernel::fake::messages;
@@ -89,4 +92,5 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("archive", archive),
     ("command_line", command_line),
     ("messages", messages),
+    ("either_queue", either_queue),
 ];

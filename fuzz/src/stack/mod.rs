@@ -322,6 +322,9 @@ impl World {
         self.written = usize::MAX / 2;
         // Connections that still had something to say give up after a while.
         for _ in 0..20 {
+            if self.host.objects() == 1 {
+                break;
+            }
             self.wait(60_000_000);
         }
         self.server.publish_counters();

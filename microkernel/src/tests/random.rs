@@ -1,5 +1,8 @@
 //! Random sequences of everything, with the books recounted as they go.
 
+use std::cell::Cell;
+use std::vec::Vec;
+
 use abi::counters::Counter;
 use abi::filter::{COPY_ALL, programs};
 use abi::message::Disposition;
@@ -241,7 +244,7 @@ fn net_io_step(rig: &mut Rig, random: &mut Random<'_>) {
             let space = rig.kernel.tasks[usize::from(rig.kernel.current_task)].tables();
             let program = if random.below(2) == 0 { programs::all() } else { programs::ipv4() };
             let words = program.words().unwrap();
-            let bytes: std::vec::Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
             let _ = crate::user::copy_out(&mut rig.m, space, DATA, &bytes);
             let priority = random.below(300) | (random.below(2) * COPY_ALL);
             let args = [device, port, priority, DATA, words.len() as u64 * random.below(8).min(1)];
@@ -269,9 +272,11 @@ fn net_io_step(rig: &mut Rig, random: &mut Random<'_>) {
 /// What the bytes say, a choice after the other: system calls of any task, most of them messages, and what the machine does. The books
 /// balance after each, and when all tasks have ended everything has come back.
 pub fn messages(bytes: &[u8]) {
+    std::thread_local! {
+        static MEMORY: Cell<Option<Vec<u8>>> = const { Cell::new(None) };
+    }
     let mut random = Random::Bytes(bytes);
-    // As little memory as a kernel boots with.
-    let mut rig = Rig::with_memory(crate::kernel::FRAMES_MIN as u64 * abi::vm::PAGE_BYTES);
+    let mut rig = Rig::small(MEMORY.take());
     if random.byte() & 1 != 0 {
         rig.m.net.as_mut().unwrap().path = Path::Ipc;
         rig.kernel.net_io.out_of_line = 800;
@@ -281,6 +286,7 @@ pub fn messages(bytes: &[u8]) {
         rig.audit();
     }
     end(&mut rig);
+    MEMORY.set(Some(rig.into_memory()));
 }
 
 /// Whatever it came to: when all tasks end, everything comes back.
@@ -335,7 +341,7 @@ fn the_fuzzers_bytes_are_choices_too() {
     let mut random = Random::Seed(0x9e37_79b9_7f4a_7c15);
     messages(&[]);
     for length in [1, 100, 2000] {
-        let bytes: std::vec::Vec<u8> = (0..length).map(|_| random.byte()).collect();
+        let bytes: Vec<u8> = (0..length).map(|_| random.byte()).collect();
         messages(&bytes);
     }
 }
