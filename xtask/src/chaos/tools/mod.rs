@@ -51,7 +51,7 @@ pub struct Field {
     /// The honest connection: the guest's port and the host's.
     pub port: u16,
     pub peer_port: u16,
-    /// The frames that the link has carried since the machine was started, as QEMU writes them.
+    /// The frames that the link has carried since the machine was started, as QEMU writes them; for a run that asks for it.
     pub capture: PathBuf,
     /// Where captures that were made may be put.
     pub folder: PathBuf,
@@ -152,7 +152,6 @@ fn on(stage: &Stage<'_>, path: Path, nic: Nic, probes: &[&probes::Probe]) -> Res
     let mut machine = session.plain_machine(nic, Board::Pc)?;
     machine.arguments =
         machine.arguments.replace("path=window", &format!("{}={}", Path::OPTION, path.name()));
-    machine.pcap = Some(capture.clone());
     println!("path={}, {nic:?}", path.name());
     let mut vm = up(stage, &machine)?;
     let mut wrong = Vec::new();
@@ -160,6 +159,12 @@ fn on(stage: &Stage<'_>, path: Path, nic: Nic, probes: &[&probes::Probe]) -> Res
         if !setup::present(probe.tool) {
             println!("  {:<16} skipped: {} is not installed", probe.name, probe.tool.package());
             continue;
+        }
+        if probe.captured {
+            // A machine of its own: what a flood leaves in a file would fill the disk.
+            audit(&mut vm)?;
+            vm.power_off()?;
+            vm = up(stage, &Machine { pcap: Some(capture.clone()), ..machine.clone() })?;
         }
         let mut field = Field {
             host: session.link.host,

@@ -14,6 +14,8 @@ pub struct Probe {
     pub tool: Tool,
     /// Part of the short form.
     pub short: bool,
+    /// It needs the capture.
+    pub captured: bool,
     pub what: What,
 }
 
@@ -36,15 +38,15 @@ impl Probe {
 }
 
 const fn nmap(name: &'static str, short: bool, run: fn(&Field) -> Result<String>) -> Probe {
-    Probe { name, tool: setup::NMAP, short, what: What::Program(run) }
+    Probe { name, tool: setup::NMAP, short, captured: false, what: What::Program(run) }
 }
 
 const fn hping(name: &'static str, short: bool, run: fn(&Field) -> Result<String>) -> Probe {
-    Probe { name, tool: setup::HPING, short, what: What::Program(run) }
+    Probe { name, tool: setup::HPING, short, captured: false, what: What::Program(run) }
 }
 
 const fn scapy(name: &'static str, script: &'static str) -> Probe {
-    Probe { name, tool: setup::SCAPY, short: true, what: What::Script(script) }
+    Probe { name, tool: setup::SCAPY, short: true, captured: false, what: What::Script(script) }
 }
 
 /// All of them, in their order.
@@ -62,7 +64,13 @@ pub const PROBES: &[Probe] = &[
     scapy("scapy-sources", "sources.py"),
     scapy("scapy-errors", "errors.py"),
     scapy("scapy-neighbours", "neighbours.py"),
-    Probe { name: "tcpreplay", tool: setup::TCPREPLAY, short: true, what: What::Program(replay::replay) },
+    Probe {
+        name: "tcpreplay",
+        tool: setup::TCPREPLAY,
+        short: true,
+        captured: true,
+        what: What::Program(replay::replay),
+    },
 ];
 
 /// Runs nmap against the guest; what it says.

@@ -28,8 +28,7 @@ pub fn replay(field: &Field) -> Result<String> {
     let deadline = Instant::now() + Duration::from_secs(20);
     let frames = loop {
         let file = std::fs::read(&field.capture).context(field.capture.display())?;
-        let mut frames = frames(&file);
-        frames.retain(|frame| frame.starts_with(&STATION));
+        let mut frames: Vec<_> = frames(&file).into_iter().filter_map(to_guest).collect();
         if frames.len() >= FRAMES_MIN {
             let from = frames.len().saturating_sub(if field.short { FRAMES_MAX / 4 } else { FRAMES_MAX });
             break frames.split_off(from);
@@ -46,6 +45,15 @@ pub fn replay(field: &Field) -> Result<String> {
         sent += play(field, &field.folder.join(format!("replay-{number}.pcap")), frames)?;
     }
     Ok(format!("{sent} frames, two thirds of them damaged with seed {SEED}"))
+}
+
+/// A frame on its way to the guest. Before those of a virtio device QEMU writes the header that they have on their way to it (5.1.6).
+fn to_guest(mut frame: Vec<u8>) -> Option<Vec<u8>> {
+    const HEADER_BYTES: usize = 12;
+    if !frame.starts_with(&STATION) {
+        frame.drain(..HEADER_BYTES.min(frame.len()));
+    }
+    (frame.starts_with(&STATION) && frame.len() >= 14).then_some(frame)
 }
 
 fn play(field: &Field, file: &Path, frames: &[Vec<u8>]) -> Result<u64> {
@@ -123,6 +131,9 @@ mod tests {
         let file = written(&whole);
         assert_eq!(frames(&file), whole);
         assert_eq!(frames(&file[..file.len() - 1]), whole[..499]);
+        let with_header = [&[0; 12], &whole[3][..]].concat();
+        assert_eq!(to_guest(with_header).as_ref(), Some(&whole[3]));
+        assert_eq!((to_guest(whole[3].clone()).as_ref(), to_guest(vec![0; 60])), (Some(&whole[3]), None));
         let once = damage(&whole, &mut Random::new(SEED));
         assert_eq!(once, damage(&whole, &mut Random::new(SEED)));
         assert!(once.len() > whole.len());
