@@ -51,6 +51,8 @@ pub struct Stack<L: Link> {
     pub now: Instant,
     /// What has gone by since the start.
     pub traffic: Traffic,
+    /// Frames by which neighbours may have been learned, or forgotten for others.
+    pub neighbours_heard: u32,
     fragments: Fragments,
     next_port: u16,
 }
@@ -71,7 +73,17 @@ impl<L: Link> Stack<L> {
         let spread = u16::MAX - EPHEMERAL_MIN;
         let next_port = EPHEMERAL_MIN + (seed >> 32) as u16 % spread;
         let nobody = SocketSet::new(Vec::new());
-        Self { interface, link, demux: Demux::new(), nobody, now, traffic, fragments, next_port }
+        Self {
+            interface,
+            link,
+            demux: Demux::new(),
+            nobody,
+            now,
+            traffic,
+            neighbours_heard: 0,
+            fragments,
+            next_port,
+        }
     }
 
     /// smoltcp's interface, for what sockets need of it.

@@ -301,3 +301,38 @@ fn endpoint_of(address: [u8; 4], port: u16) -> Endpoint {
     bytes[..4].copy_from_slice(&address);
     Endpoint { family: 4, address: bytes, port: port.into() }
 }
+
+/// What a campaign of scripts found: many that ask for us in many names push the peer out of the table of neighbours, and half-open connections
+/// to nobody take all the turns to ask for it again.
+#[test]
+fn a_peer_is_not_lost_among_strangers() {
+    let mut net = Net::new(Faults::default(), 12);
+    let (_listener, mut client, mut server) = connected(&mut net, 80);
+    let mut transfer = Transfer::new(300_000, 8192);
+    let (limit, mut turn) = (net.micros + 20_000_000, 0u8);
+    while !transfer.go_on(&mut client, &mut server) {
+        assert!(net.micros < limit, "{} of {} bytes", transfer.read, transfer.bytes);
+        let wire = &net.nodes[1].server.stack.link;
+        for _ in 0..20 {
+            turn = turn.wrapping_add(1);
+            let stranger = 10 + turn % 200;
+            let mut request = [[2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 1, stranger]].concat();
+            request.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 1, stranger, 10, 9, 0, stranger]);
+            request.extend([0, 0, 0, 0, 0, 0, 10, 9, 0, 2]);
+            wire.inject(request);
+        }
+        // Somebody who is not there wants to be answered.
+        wire.inject(udp_to_nobody(250 - turn % 30));
+        net.step();
+    }
+}
+
+/// A datagram to a port that nobody has, from an address that nobody has.
+fn udp_to_nobody(from: u8) -> Vec<u8> {
+    let mut frame = [[2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 1, from]].concat();
+    frame.extend([8, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 9, 0, from, 10, 9, 0, 2]);
+    let sum = !crate::checksum::Sum::new().bytes(&frame[14..34]).fold();
+    frame[24..26].copy_from_slice(&sum.to_ne_bytes());
+    frame.extend([0, 9, 0, 9, 0, 8, 0, 0]);
+    frame
+}

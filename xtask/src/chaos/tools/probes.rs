@@ -222,7 +222,7 @@ fn packets(field: &Field, options: &str, seconds: u64) -> Result<u64> {
 
 /// How often, and how fast.
 fn pace(field: &Field) -> &'static str {
-    if field.short { "-c 200 -i u500" } else { "-c 1000 -i u300" }
+    if field.short { "-c 200 -i u500" } else { "-c 500 -i u300" }
 }
 
 /// Every combination of flags that matters, to a port that listens, one that does not, and the connection itself.
