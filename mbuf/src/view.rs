@@ -207,4 +207,9 @@ impl Links for View<'_> {
     fn next(&self, item: Item) -> Option<&AtomicU32> {
         Some(&self.mbuf(item)?.next_packet)
     }
+
+    #[inline]
+    fn items(&self) -> u32 {
+        self.geometry().mbufs()
+    }
 }

@@ -3,7 +3,7 @@
 use abi::counters::{COUNT, Counter};
 use abi::info::{COMMAND_LINE_MAX, Info, MAGIC, VERSION};
 use abi::port::{HOST, NULL};
-use abi::thread::{PRIORITY_SERVER, STATUS_FAULT, STATUS_WINDOW, WAKE_TIMEOUT};
+use abi::thread::{PRIORITY_MAX, PRIORITY_SERVER, STATUS_FAULT, STATUS_WINDOW, WAKE_TIMEOUT};
 use abi::{Error, exit};
 use core::fmt::Write;
 use core::mem::offset_of;
@@ -20,6 +20,7 @@ use crate::sched::Ready;
 use crate::space::Memory;
 use crate::task::{TASKS, Task};
 use crate::thread::{QUANTUM_TICKS, State, THREADS, Thread};
+use netdev_driver::endpoint::WINDOWS_MAX;
 use shmqueue::PeerMisbehaviour;
 
 /// Frames that must be free for the first task to start: 24 MiB.
@@ -81,7 +82,7 @@ impl core::fmt::Display for BootError {
     }
 }
 
-/// The network device as one task at a time has it.
+/// The network device as one task has it, with a window of its own.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Device {
     /// The task that has it open.
@@ -107,7 +108,8 @@ pub struct Kernel<M: Machine> {
     pub(crate) messages: Messages,
     pub(crate) ready: Ready,
     pub(crate) counters: [u64; COUNT],
-    pub(crate) device: Device,
+    /// By the windows' numbers.
+    pub(crate) devices: [Device; WINDOWS_MAX],
     pub(crate) net_io: NetIo,
     /// Threads that wait for console input.
     pub(crate) typists: List,
@@ -147,7 +149,7 @@ impl<M: Machine> Kernel<M> {
             messages: Messages::new(),
             ready: Ready::new(),
             counters: [0; COUNT],
-            device: Device::CLOSED,
+            devices: [Device::CLOSED; WINDOWS_MAX],
             net_io: NetIo::new(),
             typists: List::EMPTY,
             doomed: List::EMPTY,
@@ -198,6 +200,8 @@ impl<M: Machine> Kernel<M> {
         self.make_info(m, boot).map_err(BootError::Init)?;
         self.since = m.now_ns();
         let task = self.spawn(m, b"init", &[], PRIORITY_SERVER as u8).map_err(BootError::Init)?;
+        // Whom it starts it gives what they need.
+        self.tasks[usize::from(task)].ceiling = PRIORITY_MAX as u8;
         self.first_task = Some(task);
         self.ports.get_mut(self.host_port).references += 1;
         self.tasks[usize::from(task)].names.insert_at(HOST, Right::Send(self.host_port));
@@ -330,16 +334,22 @@ impl<M: Machine> Kernel<M> {
 
     /// Does what the driver wants done after the device's interrupt.
     pub fn net_event(&mut self, m: &mut M, event: NetEvent) {
-        if let Some(misbehaviour) = event.violation {
-            self.close_for_violation(m, misbehaviour);
-        } else if event.resume {
-            match self.device.thread {
+        let mut left = event.resume;
+        while left != 0 {
+            let at = left.trailing_zeros() as usize;
+            left &= left - 1;
+            match self.devices[at % WINDOWS_MAX].thread {
+                // Who is about to end runs no more.
+                _ if event.violation.is_some() && event.culprit == at => {}
                 Some(thread) => {
                     self.post(m, thread, abi::thread::WAKE_RESUMED as u32);
                     self.preempt_for(thread);
                 }
                 None => self.resume_socket_threads(m, true),
             }
+        }
+        if let Some(misbehaviour) = event.violation {
+            self.close_for_violation(m, event.culprit, misbehaviour);
         }
     }
 
@@ -361,8 +371,8 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// The owner of the window wrote what cannot be: it ends, and the device is closed.
-    fn close_for_violation(&mut self, m: &mut M, misbehaviour: PeerMisbehaviour) {
-        let Some(owner) = self.device.owner else { return };
+    fn close_for_violation(&mut self, m: &mut M, at: usize, misbehaviour: PeerMisbehaviour) {
+        let Some(owner) = self.devices[at % WINDOWS_MAX].owner else { return };
         self.print_culprit(m, owner);
         let _ = writeln!(Console(m), ": the window of net0 holds what cannot be: {misbehaviour}");
         self.end_task(m, owner, STATUS_WINDOW);

@@ -84,7 +84,7 @@ impl<M: Machine> Kernel<M> {
         let first = !self.net_io.is_open();
         let port = self.ports.allocate(Kind::NetIo(free as u8))?;
         if first {
-            let opened = m.net().map_or(Err(Error::Dead), NetDevice::open);
+            let opened = m.net().map_or(Err(Error::Dead), |net| net.open(0));
             if let Err(error) = opened {
                 self.kill_port(m, port, 0);
                 return Err(error);
@@ -107,7 +107,7 @@ impl<M: Machine> Kernel<M> {
         if !self.net_io.is_open()
             && let Some(net) = m.net()
         {
-            net.close();
+            net.close(0);
         }
         self.reclaim_sent_pages(m);
         self.kill_port(m, port, 0);

@@ -3,6 +3,9 @@
 //!
 //! What it takes from the command line beside that is in [`protocol_server::config`]. When there is an address the server says so and
 //! registers as `net`.
+//!
+//! Where several servers run (`servers=`), each has a number as its argument. That of number 1 goes by `ip1=`, `gw1=`, `ip61=`, and registers
+//! as `net1`. They share one station address, so DHCP would give all of them the same address; who is told that an address is another's ends.
 #![no_std]
 #![no_main]
 
@@ -18,6 +21,7 @@ use abi::{Error, device::NetInfo, name::NETWORK, path::Path};
 use alloc::string::String;
 use guest::Guest;
 use protocol_server::{
+    config::NoAddress,
     link::{Link, LinkInfo},
     server::Server,
 };
@@ -29,10 +33,14 @@ userlib::entry!(main);
 /// The device that is served.
 const DEVICE: &str = "net0";
 
-fn main(_: userlib::entry::Args) -> Result<(), String> {
+/// Which server this is, of several; nothing for the first.
+type Number = &'static str;
+
+fn main(mut args: userlib::entry::Args) -> Result<(), String> {
+    let number: Number = args.next().unwrap_or("");
     match info::path() {
-        Path::Window => path::window::run(),
-        Path::Ipc => path::message::run(),
+        Path::Window => path::window::run(number),
+        Path::Ipc => path::message::run(number),
         Path::Monolithic => Err(String::from("the stack is in the kernel")),
     }
 }
@@ -52,8 +60,16 @@ fn now() -> Instant {
 }
 
 /// Does what the command line says about addresses.
-fn configure<L: Link>(server: &mut Server<L, Guest>) -> Result<(), String> {
-    server.configure(info::option).map_err(|error| alloc::format!("{error}"))
+fn configure<L: Link>(server: &mut Server<L, Guest>, number: Number) -> Result<(), String> {
+    let option = |key: &str| info::option(&alloc::format!("{key}{number}"));
+    server
+        .configure(option)
+        .map_err(|NoAddress { key, value }| alloc::format!("{key}{number}={value} is no address"))
+}
+
+/// The name that it is found by.
+fn name_of(number: Number) -> String {
+    alloc::format!("{}{number}", str::from_utf8(NETWORK).unwrap_or_default())
 }
 
 /// From a deadline in microseconds to a limit in nanoseconds.
@@ -65,7 +81,8 @@ fn limit_ns(deadline: i64) -> u64 {
 }
 
 /// Says where we are, and registers.
-fn announce<L: Link>(server: &Server<L, Guest>, net: &NetInfo) -> Result<(), Error> {
-    println!("{}", server.announcement(DEVICE, net));
-    name::register(NETWORK, &server.system.port)
+fn announce<L: Link>(server: &Server<L, Guest>, number: Number, net: &NetInfo) -> Result<(), Error> {
+    let name = name_of(number);
+    println!("{}", server.announcement(&name, DEVICE, net));
+    name::register(name.as_bytes(), &server.system.port)
 }

@@ -56,6 +56,8 @@ pub struct Stack<L: Link> {
     pub traffic: Traffic,
     fragments: Fragments,
     next_port: u16,
+    /// How often our addresses have changed.
+    changes: u32,
 }
 
 impl<L: Link> Stack<L> {
@@ -74,7 +76,7 @@ impl<L: Link> Stack<L> {
         let spread = u16::MAX - EPHEMERAL_MIN;
         let next_port = EPHEMERAL_MIN + (seed >> 32) as u16 % spread;
         let nobody = SocketSet::new(Vec::new());
-        Self { interface, link, demux: Demux::new(), nobody, now, traffic, fragments, next_port }
+        Self { interface, link, demux: Demux::new(), nobody, now, traffic, fragments, next_port, changes: 0 }
     }
 
     /// smoltcp's interface, for what sockets need of it.
@@ -84,6 +86,7 @@ impl<L: Link> Stack<L> {
 
     /// Sets the IPv4 address and the gateway, in place of those before.
     pub fn set_ipv4(&mut self, address: Option<Ipv4Cidr>, gateway: Option<Ipv4Address>) {
+        self.changes = self.changes.wrapping_add(1);
         self.interface.update_ip_addrs(|addresses| {
             addresses.retain(|old| !matches!(old, IpCidr::Ipv4(_)));
             if let Some(address) = address {
@@ -100,9 +103,28 @@ impl<L: Link> Stack<L> {
 
     /// Adds an IPv6 address.
     pub fn add_ipv6(&mut self, address: Ipv6Cidr) {
+        self.changes = self.changes.wrapping_add(1);
         self.interface.update_ip_addrs(|addresses| {
             let _ = addresses.push(IpCidr::Ipv6(address)); // room for 4
         });
+    }
+
+    /// Gives an address up.
+    pub fn remove_address(&mut self, address: IpCidr) {
+        self.changes = self.changes.wrapping_add(1);
+        self.interface.update_ip_addrs(|addresses| addresses.retain(|old| *old != address));
+    }
+
+    /// All our addresses.
+    #[must_use]
+    pub fn addresses(&self) -> &[IpCidr] {
+        self.interface.ip_addrs()
+    }
+
+    /// How often our addresses have changed: a look at it tells whether to look at them.
+    #[must_use]
+    pub const fn address_changes(&self) -> u32 {
+        self.changes
     }
 
     /// The address to show: IPv4 if there is one.

@@ -1,4 +1,4 @@
-//! The first task: starts the protocol server and the shell, and is the name service that they and all applications share.
+//! The first task: starts the protocol server (or several: `servers=` on the kernel's command line) and the shell, and is the name service that they and all applications share.
 //!
 //! It is also the only task that may end the machine, which it does when the shell asks or ends.
 #![no_std]
@@ -40,7 +40,11 @@ fn main(_: Args) -> Result<(), Failed> {
     let bootstrap = port.make_send().during("port")?;
     let mut children = Vec::new();
     let mut shell = None;
-    for (program, priority) in [("protocol-server", PRIORITY_SERVER), ("sh", PRIORITY_SHELL)] {
+    // The kernel has looked at the number, where it matters.
+    let servers = info::option("servers").and_then(|text| text.parse().ok()).unwrap_or(1);
+    let numbers = ["", "1", "2", "3"].into_iter().take(servers);
+    let servers = numbers.map(|number| ("protocol-server", number, PRIORITY_SERVER));
+    for (program, arguments, priority) in servers.chain([("sh", "", PRIORITY_SHELL)]) {
         if program == "sh" && info::option("shell") == Some("0") {
             continue;
         }
@@ -48,7 +52,7 @@ fn main(_: Args) -> Result<(), Failed> {
         if program == "protocol-server" && info::option(Path::OPTION) == Some(Path::Monolithic.name()) {
             continue;
         }
-        match Task::spawn(program, "", priority, bootstrap.name()) {
+        match Task::spawn(program, arguments, priority, bootstrap.name()) {
             Ok(task) => {
                 task.right().notify_dead(&port).during("notify")?;
                 if program == "sh" {

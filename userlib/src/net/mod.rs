@@ -36,7 +36,7 @@ pub use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 pub use address::{from_endpoint, to_endpoint};
 pub use datagram::{EchoSocket, UdpSocket};
 pub use page::Page;
-pub use service::{Service, interface};
+pub use service::{Service, choose, interface};
 pub use socket::{AsSocket, Socket, Want};
 pub use tcp::{Shutdown, TcpListener, TcpStream};
 pub use wait::wait_any;

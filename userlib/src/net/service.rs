@@ -38,7 +38,16 @@ use crate::{
 /// How long a socket call looks for the service before it says that there is none.
 const LOOK_UP_LIMIT: Duration = Duration::from_secs(10);
 
+/// The name of the server that this task asks.
+static NAME: Lock<&'static str> = Lock::new("");
+
 static SERVICE: Lock<Option<&'static Service>> = Lock::new(None);
+
+/// From now on the server registered under `name` is this task's, where several run; to be said before the first socket call. A program's
+/// first word `@name` says it ([`crate::entry`]).
+pub fn choose(name: &'static str) {
+    *NAME.lock() = name;
+}
 
 /// The server: where to ask, and whether it sleeps.
 #[derive(Debug)]
@@ -79,7 +88,9 @@ impl Service {
         let (server, mut reply) = if path == Path::Monolithic {
             (Server::Kernel, trap::ask(&hello)?)
         } else {
-            let port = name::look_up(NETWORK, Some(limit))?;
+            let chosen = *NAME.lock();
+            let name = if chosen.is_empty() { NETWORK } else { chosen.as_bytes() };
+            let port = name::look_up(name, Some(limit))?;
             let mut reply = ask(&port, hello, Some(limit))?;
             reply.status()?;
             let thread = reply.take_reply().map(ThreadRef::new).ok_or(Error::PeerMisbehaviour)?;

@@ -2,12 +2,17 @@
 //!
 //! | part | what it does |
 //! | --- | --- |
+//! | [`lies`] | a protocol server that lies, beside an honest one |
+//! | [`load`] | receive livelock, churn, SYN flood, slow peers, exhaustion, soak |
 //! | [`wire`] | odd TCP segments, with Linux's answers beside Oriel's |
 //!
 //! The short form of all parts is a step of `cargo xtask test`; docs/what-oriel-survives.md lists each fault with the part that shows it.
 
+mod lies;
+mod load;
 mod wire;
 
+use std::path::Path;
 use std::time::Instant;
 
 use crate::cli::ChaosArgs;
@@ -25,6 +30,10 @@ pub struct Stage<'a> {
     pub short: bool,
     /// Only what is called so, inside of the part.
     pub case: Option<&'a str>,
+    /// Where curves are drawn.
+    pub svg: Option<&'a Path>,
+    /// How long the soak takes.
+    pub minutes: Option<u64>,
 }
 
 /// A part of the campaign.
@@ -34,8 +43,20 @@ struct Part {
     run: fn(&Stage<'_>) -> Result<()>,
 }
 
-const PARTS: &[Part] =
-    &[Part { name: "wire", about: "odd TCP segments, beside Linux's answers", run: odd_segments }];
+const PARTS: &[Part] = &[
+    Part { name: "wire", about: "odd TCP segments, beside Linux's answers", run: odd_segments },
+    Part { name: "lies", about: "a server that lies, beside an honest one", run: lies::run },
+    Part {
+        name: "livelock",
+        about: "short frames at rising rates, beside requests",
+        run: load::livelock::run,
+    },
+    Part { name: "churn", about: "a thousand connections, opened and closed", run: load::churn::run },
+    Part { name: "flood", about: "SYNs from nowhere, with the backlog full", run: load::flood::run },
+    Part { name: "slow", about: "slow readers and writers beside a fast transfer", run: load::slow::run },
+    Part { name: "exhaustion", about: "all of one kind of thing, taken", run: load::exhaustion::run },
+    Part { name: "soak", about: "all sorts of traffic at once, for minutes", run: load::soak::run },
+];
 
 /// Runs the command.
 pub fn chaos(args: &ChaosArgs) -> Result<()> {
@@ -48,7 +69,13 @@ pub fn chaos(args: &ChaosArgs) -> Result<()> {
         return Err(Error::Usage(format!("no part is called `{unknown}`; --list shows all")));
     }
     let session = Session::open(Some(Net::Tap), &[], None, &[])?;
-    let stage = Stage { session: &session, short: args.short, case: args.case.as_deref() };
+    let stage = Stage {
+        session: &session,
+        short: args.short,
+        case: args.case.as_deref(),
+        svg: args.svg.as_deref(),
+        minutes: args.minutes,
+    };
     let mut failures = Vec::new();
     for part in PARTS.iter().filter(chosen) {
         println!("== {}: {}", part.name, part.about);

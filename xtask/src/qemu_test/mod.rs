@@ -7,11 +7,12 @@
 mod applications;
 mod boots;
 mod filters;
-mod hostile;
+pub mod hostile;
 mod input;
 mod lossy;
 mod message_path;
 mod monolithic;
+mod servers;
 mod transfers;
 
 use std::cell::Cell;
@@ -60,6 +61,7 @@ fn cases() -> Vec<Case> {
         filters::CASES,
         message_path::CASES,
         monolithic::CASES,
+        servers::CASES,
     ]
     .into_iter()
     .flatten()
