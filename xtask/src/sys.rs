@@ -131,12 +131,6 @@ pub fn readable(file: &impl AsFd, at_most: Duration) -> io::Result<bool> {
     }
 }
 
-/// Ticks of a second in which the system counts processor time.
-pub fn clock_ticks() -> f64 {
-    // SAFETY: no memory is passed.
-    unsafe { libc::sysconf(libc::_SC_CLK_TCK) as f64 }
-}
-
 /// A raw Ethernet socket on one interface, to send frames that no honest stack would.
 pub struct PacketSocket {
     socket: OwnedFd,
@@ -205,6 +199,21 @@ impl PacketSocket {
             )
         };
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+/// Takes as few bytes as the host's kernel allows before they are read.
+pub fn be_short_of_room(stream: &TcpStream) {
+    let bytes: libc::c_int = 1;
+    // SAFETY: the value is an int that lives during the call. A refusal leaves the buffer as it was.
+    unsafe {
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVBUF,
+            (&raw const bytes).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        );
     }
 }
 
