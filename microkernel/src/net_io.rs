@@ -95,6 +95,7 @@ impl<M: Machine> Kernel<M> {
                 self.kill_port(m, port, 0);
                 return Err(error);
             }
+            self.note_deliveries(m);
         }
         self.net_io.openers[free] = Some(Opener { task, port, thread: None });
         self.ports.get_mut(port).references += 1;

@@ -3,6 +3,7 @@
 use abi::{
     Error,
     socket::{ServerCounter, State},
+    supervise::Lease,
 };
 use alloc::{boxed::Box, vec::Vec};
 use smoltcp::{time::Instant, wire::IpCidr};
@@ -87,6 +88,14 @@ impl<L: Link, S: System> Server<L, S> {
     /// Gets the address by DHCP.
     pub fn use_dhcp(&mut self) {
         self.dhcp = Some(Dhcp::new(&mut self.stack));
+    }
+
+    /// Goes on with the lease of the server whose place this one takes; only where the address comes by DHCP.
+    pub fn inherit(&mut self, lease: Lease, now: Instant) {
+        self.stack.now = now;
+        if let Some(dhcp) = &mut self.dhcp {
+            dhcp.go_on(&mut self.stack, lease);
+        }
     }
 
     /// Whether there is an address that others can reach, not only the link-local one.

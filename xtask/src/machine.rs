@@ -95,6 +95,8 @@ pub struct Machine {
     pub icount: Option<u8>,
     /// The console.
     pub serial: Serial,
+    /// Where QEMU's monitor listens, a Unix socket.
+    pub monitor: Option<PathBuf>,
 }
 
 impl Machine {
@@ -138,6 +140,9 @@ impl Machine {
                 words += &format!(",blocks={}", escaped(&blocks_file(out)));
             }
             qemu.arg("-plugin").arg(words);
+        }
+        if let Some(path) = &self.monitor {
+            qemu.arg("-qmp").arg(format!("unix:{},server=on,wait=off", escaped(path)));
         }
         if let Some(port) = self.gdb {
             qemu.args(["-S", "-gdb", &format!("tcp:127.0.0.1:{port}")]);
@@ -223,6 +228,7 @@ pub(crate) mod tests {
             gdb: None,
             icount: None,
             serial: Serial::Piped,
+            monitor: None,
         }
     }
 

@@ -87,6 +87,7 @@ impl Session {
             gdb: None,
             icount: None,
             serial: Serial::Piped,
+            monitor: None,
         };
         machine.accel = machine::choose_accel(args.accel, &machine)?;
         Ok(machine)
@@ -109,6 +110,7 @@ impl Session {
             gdb: None,
             icount: None,
             serial: Serial::Piped,
+            monitor: None,
         })
     }
 

@@ -3,14 +3,18 @@
 //! | part | what it does |
 //! | --- | --- |
 //! | [`lies`] | a protocol server that lies, beside an honest one |
+//! | [`link`] | the cable is pulled out and put back under traffic |
 //! | [`load`] | receive livelock, churn, SYN flood, slow peers, exhaustion, soak |
+//! | [`restart`] | the protocol server dies under traffic, and its supervisor, and applications |
 //! | [`wire`] | odd TCP segments, with Linux's answers beside Oriel's |
 //! | [`tools`] | nmap, hping3, scapy and tcpreplay beside an honest transfer |
 //!
 //! The short form of all parts is a step of `cargo xtask test`; docs/what-oriel-survives.md lists each fault with the part that shows it.
 
 mod lies;
+mod link;
 mod load;
+pub mod restart;
 mod tools;
 mod wire;
 
@@ -64,6 +68,8 @@ const PARTS: &[Part] = &[
         about: "nmap, hping3, scapy and tcpreplay, beside honest bytes",
         run: tools::attack,
     },
+    Part { name: "restart", about: "servers that die under traffic", run: restart::restart },
+    Part { name: "link", about: "a cable that comes and goes under traffic", run: link::link },
 ];
 
 /// Runs the command.
