@@ -71,6 +71,16 @@ counters! {
     DropQueueLocked "drop_queue_locked",
     /// Dropped: the ring of an IN queue was full, which has room for every mbuf: only a server that lies makes it so.
     DropQueueFull "drop_queue_full",
+    /// Dropped: several windows are open, and it is for an address that none of their servers has claimed.
+    DropUnclaimed "drop_unclaimed",
+    /// Copies of frames for all (broadcast, multicast) beyond the first: each open window gets one.
+    DeliveredAgain "delivered_again",
+    /// Copies of frames for all that a window missed for want of a buffer, while another got one.
+    MissedCopies "missed_copies",
+    /// Copies of received frames into windows: while several are open, the receive ring has the kernel's own buffers.
+    WindowCopies "window_copies",
+    /// Bytes of them.
+    WindowCopiedBytes "window_copied_bytes",
     /// Dropped: no packet filter wanted it.
     DropNoFilter "drop_no_filter",
     /// Dropped: there was no room at the port of any packet filter that wanted it.
@@ -107,6 +117,8 @@ counters! {
     DeviceResets "device_resets",
     /// Windows closed because the server wrote what cannot be.
     WindowsClosed "windows_closed",
+    /// Frames delivered before the device was opened the last time: to servers that have ended.
+    DeliveredBefore "delivered_before",
 }
 
 /// How many there are.

@@ -45,7 +45,8 @@ codes! {
         ThreadResume = 19,
         /// `()`: lets another thread of the same priority run.
         ThreadYield = 20,
-        /// `(thread, priority)`.
+        /// `(thread, priority)`: for threads of the caller's own task, and no higher than it was given by who made it
+        /// ([`crate::Error::Denied`]). The same goes for [`Syscall::ThreadCreate`] and [`Syscall::TaskSpawn`].
         ThreadSetPriority = 21,
 
         /// `() -> name`: a new port; the caller holds its receive right and can make send rights.
@@ -93,8 +94,10 @@ codes! {
         MemoryObjectReadOnly = 52,
 
         /// `(name, name length) -> device port name`: opens a device (`net0`), for this task alone;
-        /// [`crate::Error::Exists`] while another has it, or still maps the window of the time before. On the path by message a few tasks
-        /// can have it at once ([`crate::Error::NoResources`] for one more).
+        /// [`crate::Error::Exists`] while another has it, or still maps the window of the time before. On the path by window there may be
+        /// memory for several windows (`servers=` on the kernel's command line): then so many tasks have the device open, each with a window
+        /// of its own.
+        /// On the path by message a few tasks can have it at once ([`crate::Error::NoResources`] for one more).
         DeviceOpen = 64,
         /// `(device) -> memory object name`: the device's window, to be mapped with [`Syscall::VmMap`] at offset 0, whole.
         DeviceMap = 65,
@@ -120,11 +123,18 @@ codes! {
         /// As [`Syscall::DeviceWrite`], but the frame lies at the start of a page of the caller's own memory, which is taken out of its address
         /// space and sent from where it is.
         DeviceWritePage = 72,
+        /// `(device, family, high, low)`: from now on frames for an address go to this task's window, where several tasks have the device open. The
+        /// address in numbers, the first byte highest: `family` 4, and IPv4's in the low 32 bits of `low`; 6, and IPv6's in both; 0: all
+        /// that it has claimed is given up. [`crate::Error::Exists`]: another task has claimed it; [`crate::Error::NoResources`]: it has claimed
+        /// 4 of the family; [`crate::Error::BadArgument`]: it is not the address of one station. On the path by window only.
+        DeviceClaim = 73,
 
         /// `(buffer of u64, count) -> number written`: the kernel's counters, in the order of [`crate::counters::Counter`].
         CountersRead = 80,
         /// `() -> 64 bits`: entropy to seed a generator with; not for keys.
         Entropy = 81,
+        /// `(&mut usage::Usage)`: how much of the kernel's tables and memory is in use, by all tasks together.
+        UsageRead = 82,
 
         /// `(&mut message::Message)`: on the monolithic path, one of [`crate::socket::Request`] to the stack in the kernel. The message is
         /// what would be sent to the protocol server (its `destination` and `reply` are not looked at), and afterwards the reply.

@@ -387,9 +387,9 @@ pub fn configuration(data: &[u8]) {
 
 /// A clean window, and a device that has been reset.
 fn reopen<W: Liar>(rig: &mut Rig<W>) {
-    rig.endpoint.close();
+    rig.endpoint.close(0);
     rig.machine.model.borrow_mut().repent();
-    rig.endpoint.open().expect("a device that tells the truth starts");
+    let _ = rig.endpoint.open(0).expect("a device that tells the truth starts");
     rig.server = Server::new(rig.base, rig.layout);
 }
 
@@ -415,7 +415,7 @@ fn device<W: Liar>(rig: &mut Rig<W>, data: &[u8]) {
                     let cuts = if cut < length { &[cut][..] } else { &[] };
                     let Some(item) = rig.server.frame(&vec![7; length], cuts) else { break };
                     if rig.server.send(item) {
-                        obey(rig, |rig| rig.endpoint.start());
+                        obey(rig, |rig| rig.endpoint.start(0));
                     }
                 }
             }
@@ -432,8 +432,8 @@ fn device<W: Liar>(rig: &mut Rig<W>, data: &[u8]) {
                 obey(rig, |rig| rig.endpoint.watchdog(now_ns));
             }
             14 => {
-                rig.endpoint.close();
-                if rig.endpoint.open().is_err() {
+                rig.endpoint.close(0);
+                if rig.endpoint.open(0).is_err() {
                     // It did not start: it may do so when it tells the truth.
                     reopen(rig);
                 }
@@ -458,9 +458,9 @@ fn obey<W: Liar>(rig: &mut Rig<W>, code: impl FnOnce(&mut Rig<W>) -> netdev_driv
 
 /// With nothing queued, each buffer is somewhere.
 fn settle<W: Liar>(rig: &mut Rig<W>) {
-    obey(rig, |rig| rig.endpoint.start());
+    obey(rig, |rig| rig.endpoint.start(0));
     rig.server.receive();
-    let audit = rig.endpoint.audit();
+    let audit = rig.endpoint.audit(0);
     assert!(audit.mbufs_posted <= E1000_RING, "more in the ring than it holds: {audit:?}");
     assert_eq!(audit.mbufs_posted, audit.clusters_posted);
     // A device that sends nothing leaves frames on the OUT queue.

@@ -68,17 +68,17 @@ fn endpoint<W: Wire>(rig: &mut Rig<W>, data: &[u8]) {
 
 /// As the kernel does after a server's death; the next server is honest.
 fn reopen<W: Wire>(rig: &mut Rig<W>) {
-    rig.endpoint.close();
+    rig.endpoint.close(0);
     rig.assert_counters();
     rig.set(false, false);
-    rig.endpoint.open().expect("a device that starts");
+    let _ = rig.endpoint.open(0).expect("a device that starts");
     rig.server = Server::new(rig.base, rig.layout);
     rig.sent();
 }
 
 fn peer<'d, W: Wire>(rig: &Rig<W>, input: Input<'d>) -> Peer<'d> {
     let layout = rig.layout;
-    let phys = rig.endpoint.window().phys();
+    let phys = rig.endpoint.window(0).expect("the first window").phys();
     let base = rig.machine.memory.borrow().kernel_address(phys);
     let mut shapes = vec![0, 1, 2, 60, 1514, 2048, 1 << 31, u32::MAX, layout.bytes, layout.mbufs_at + 48];
     shapes.extend([0, 1, 2, 3, 64, 255].map(|n| layout.mbufs_at + 128 * n));
@@ -98,7 +98,7 @@ impl<W: Wire> World<'_, '_, W> {
             }
             3 | 4 => self.interrupt(),
             5 => {
-                let outcome = self.kernel(|rig| rig.endpoint.start());
+                let outcome = self.kernel(|rig| rig.endpoint.start(0));
                 self.obey(outcome);
             }
             6 => self.rig.step(),
@@ -173,7 +173,7 @@ impl<W: Wire> World<'_, '_, W> {
             start |= self.rig.server.send(item);
         }
         if start {
-            let outcome = self.kernel(|rig| rig.endpoint.start());
+            let outcome = self.kernel(|rig| rig.endpoint.start(0));
             self.obey(outcome);
         }
     }
@@ -208,7 +208,7 @@ impl<W: Wire> World<'_, '_, W> {
         for sub in 0..2 {
             self.word(queue + 256 * sub + 192).store(mbuf(first), Relaxed);
         }
-        let outcome = self.kernel(|rig| rig.endpoint.start());
+        let outcome = self.kernel(|rig| rig.endpoint.start(0));
         self.obey(outcome);
     }
 

@@ -47,6 +47,12 @@ pub unsafe fn init(base: NonNull<u8>, bytes: usize) {
     unsafe { HEAP.0.get().init(base.as_ptr(), bytes) }
 }
 
+/// Bytes in use.
+pub fn used() -> usize {
+    // SAFETY: as in `alloc`.
+    unsafe { HEAP.0.get() }.used()
+}
+
 /// Whether a task's request may take `bytes` more, in one piece.
 pub fn room_for(bytes: usize) -> bool {
     // SAFETY: as in `alloc`.

@@ -3,7 +3,9 @@
 use abi::counters::{COUNT, Counter};
 use abi::info::{COMMAND_LINE_MAX, Info, MAGIC, VERSION};
 use abi::port::{HOST, NULL};
-use abi::thread::{PRIORITY_SERVER, STATUS_FAULT, STATUS_WINDOW, WAKE_TIMEOUT};
+use abi::thread::{
+    PRIORITY_APPLICATION, PRIORITY_MAX, PRIORITY_SERVER, STATUS_FAULT, STATUS_WINDOW, WAKE_TIMEOUT,
+};
 use abi::{Error, exit};
 use core::fmt::Write;
 use core::mem::offset_of;
@@ -20,6 +22,7 @@ use crate::sched::Ready;
 use crate::space::Memory;
 use crate::task::{TASKS, Task};
 use crate::thread::{QUANTUM_TICKS, State, THREADS, Thread};
+use netdev_driver::endpoint::WINDOWS_MAX;
 use shmqueue::PeerMisbehaviour;
 
 /// Frames that must be free for the first task to start: 24 MiB.
@@ -81,7 +84,10 @@ impl core::fmt::Display for BootError {
     }
 }
 
-/// The network device as one task at a time has it.
+/// Ticks after which the applications go first for one.
+const STARVED_TICKS: u8 = 3;
+
+/// The network device as one task has it, with a window of its own.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Device {
     /// The task that has it open.
@@ -107,7 +113,8 @@ pub struct Kernel<M: Machine> {
     pub(crate) messages: Messages,
     pub(crate) ready: Ready,
     pub(crate) counters: [u64; COUNT],
-    pub(crate) device: Device,
+    /// By the windows' numbers.
+    pub(crate) devices: [Device; WINDOWS_MAX],
     pub(crate) net_io: NetIo,
     /// Threads that wait for console input.
     pub(crate) typists: List,
@@ -133,6 +140,10 @@ pub struct Kernel<M: Machine> {
     /// No wait ends before.
     next_deadline: u64,
     reschedule: bool,
+    /// Ticks in a row that found a thread above the applications running, and one below it ready.
+    starved: u8,
+    /// Those below go first, until the next tick.
+    relief: bool,
 }
 
 impl<M: Machine> Kernel<M> {
@@ -147,7 +158,7 @@ impl<M: Machine> Kernel<M> {
             messages: Messages::new(),
             ready: Ready::new(),
             counters: [0; COUNT],
-            device: Device::CLOSED,
+            devices: [Device::CLOSED; WINDOWS_MAX],
             net_io: NetIo::new(),
             typists: List::EMPTY,
             doomed: List::EMPTY,
@@ -165,6 +176,8 @@ impl<M: Machine> Kernel<M> {
             since: 0,
             next_deadline: u64::MAX,
             reschedule: false,
+            starved: 0,
+            relief: false,
         }
     }
 
@@ -198,6 +211,8 @@ impl<M: Machine> Kernel<M> {
         self.make_info(m, boot).map_err(BootError::Init)?;
         self.since = m.now_ns();
         let task = self.spawn(m, b"init", &[], PRIORITY_SERVER as u8).map_err(BootError::Init)?;
+        // Whom it starts it gives what they need.
+        self.tasks[usize::from(task)].ceiling = PRIORITY_MAX as u8;
         self.first_task = Some(task);
         self.ports.get_mut(self.host_port).references += 1;
         self.tasks[usize::from(task)].names.insert_at(HOST, Right::Send(self.host_port));
@@ -235,6 +250,13 @@ impl<M: Machine> Kernel<M> {
         self.reschedule || self.current.is_none()
     }
 
+    /// Does any thread run, or want to?
+    #[inline]
+    #[must_use]
+    pub const fn is_wanted(&self) -> bool {
+        self.current.is_some() || self.ready.any_at_least(0)
+    }
+
     /// Chooses who runs next.
     pub fn pick(&mut self, m: &mut M) -> Next<'_, M> {
         let now = m.now_ns();
@@ -244,7 +266,9 @@ impl<M: Machine> Kernel<M> {
         }
         self.since = now;
         self.reschedule = false;
-        let Some(thread) = self.ready.pop(&mut self.threads) else { return Next::Idle };
+        let starving =
+            if self.relief { self.ready.pop_to(&mut self.threads, PRIORITY_APPLICATION as u8) } else { None };
+        let Some(thread) = starving.or_else(|| self.ready.pop(&mut self.threads)) else { return Next::Idle };
         let task = self.threads[usize::from(thread)].task;
         self.threads[usize::from(thread)].state = State::Running;
         self.current = Some(thread);
@@ -290,6 +314,7 @@ impl<M: Machine> Kernel<M> {
                 self.expire(m, now);
             }
         }
+        self.relieve();
         let Some(running) = self.current else { return };
         let thread = &mut self.threads[usize::from(running)];
         thread.ticks_left = thread.ticks_left.saturating_sub(1);
@@ -299,6 +324,27 @@ impl<M: Machine> Kernel<M> {
         }
         self.reschedule |=
             if spent { self.ready.any_at_least(priority) } else { self.ready.any_at_least(priority + 1) };
+    }
+
+    /// A server that always has work must not keep it from those for whom it works: when a thread above the applications has had a few
+    /// ticks while one of theirs was ready, theirs go first for the next. So a flood of packets leaves them a quarter of the time
+    /// (Mogul and Ramakrishnan 1996, section 6: user tasks must make progress too).
+    #[inline]
+    fn relieve(&mut self) {
+        self.relief = false;
+        let above = self.current.is_some_and(|running| {
+            u64::from(self.threads[usize::from(running)].priority) > PRIORITY_APPLICATION
+        });
+        if !above || !self.ready.any_to(PRIORITY_APPLICATION as u8) {
+            self.starved = 0;
+            return;
+        }
+        self.starved += 1;
+        if self.starved >= STARVED_TICKS {
+            self.starved = 0;
+            self.relief = true;
+            self.reschedule = true;
+        }
     }
 
     fn expire(&mut self, m: &mut M, now: u64) {
@@ -330,10 +376,13 @@ impl<M: Machine> Kernel<M> {
 
     /// Does what the driver wants done after the device's interrupt.
     pub fn net_event(&mut self, m: &mut M, event: NetEvent) {
-        if let Some(misbehaviour) = event.violation {
-            self.close_for_violation(m, misbehaviour);
-        } else if event.resume {
-            match self.device.thread {
+        let mut left = event.resume;
+        while left != 0 {
+            let at = left.trailing_zeros() as usize;
+            left &= left - 1;
+            match self.devices[at % WINDOWS_MAX].thread {
+                // Who is about to end runs no more.
+                _ if event.violation.is_some() && event.culprit == at => {}
                 Some(thread) => {
                     self.post(m, thread, abi::thread::WAKE_RESUMED as u32);
                     self.preempt_for(thread);
@@ -341,11 +390,14 @@ impl<M: Machine> Kernel<M> {
                 None => self.resume_socket_threads(m, true),
             }
         }
+        if let Some(misbehaviour) = event.violation {
+            self.close_for_violation(m, event.culprit, misbehaviour);
+        }
     }
 
     /// An interrupt made a thread ready: it runs at once if its priority is higher.
     pub(crate) fn preempt_for(&mut self, thread: u16) {
-        if let Some(running) = self.current {
+        if let Some(running) = self.current.filter(|_| !self.relief) {
             let higher =
                 self.threads[usize::from(thread)].priority > self.threads[usize::from(running)].priority;
             self.reschedule |= higher && self.threads[usize::from(thread)].state == State::Ready;
@@ -354,15 +406,15 @@ impl<M: Machine> Kernel<M> {
 
     /// As [`Kernel::preempt_for`], for whoever was made ready.
     pub(crate) fn preempt_for_any(&mut self) {
-        if let Some(running) = self.current {
+        if let Some(running) = self.current.filter(|_| !self.relief) {
             let priority = self.threads[usize::from(running)].priority;
             self.reschedule |= self.ready.any_at_least(priority + 1);
         }
     }
 
     /// The owner of the window wrote what cannot be: it ends, and the device is closed.
-    fn close_for_violation(&mut self, m: &mut M, misbehaviour: PeerMisbehaviour) {
-        let Some(owner) = self.device.owner else { return };
+    fn close_for_violation(&mut self, m: &mut M, at: usize, misbehaviour: PeerMisbehaviour) {
+        let Some(owner) = self.devices[at % WINDOWS_MAX].owner else { return };
         self.print_culprit(m, owner);
         let _ = writeln!(Console(m), ": the window of net0 holds what cannot be: {misbehaviour}");
         self.end_task(m, owner, STATUS_WINDOW);

@@ -37,6 +37,7 @@ pub mod module;
 pub mod names;
 pub mod net_io;
 pub mod port;
+pub mod quota;
 mod rights;
 pub mod sched;
 pub mod sockets;

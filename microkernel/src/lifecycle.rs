@@ -47,7 +47,8 @@ impl<M: Machine> Kernel<M> {
         };
         let id = self.take_id();
         let slot = &mut self.tasks[free];
-        *slot = Task { id, port, space: Some(space), name_length: name.len(), ..Task::FREE };
+        *slot =
+            Task { id, port, space: Some(space), name_length: name.len(), ceiling: priority, ..Task::FREE };
         slot.name[..name.len()].copy_from_slice(name);
         self.ports.get_mut(port).references += 1;
         self.tasks[free].names.insert_at(TASK_SELF, Right::Send(port));
@@ -139,8 +140,10 @@ impl<M: Machine> Kernel<M> {
                 self.end_thread(m, thread);
             }
         }
-        if self.device.owner == Some(task) {
-            self.close_device(m);
+        for at in 0..self.devices.len() {
+            if self.devices[at].owner == Some(task) {
+                self.close_device(m, at);
+            }
         }
         self.close_net_io_of(m, task);
         for name in 0..abi::port::NAMES_MAX as u32 {

@@ -23,6 +23,7 @@ use crate::sockets::Sockets;
 use abi::Error;
 use abi::device::{Audit, NetInfo};
 use abi::path::Path;
+use netdev_driver::claims::Address;
 use netdev_driver::nic::TxChecksum;
 use shmqueue::PeerMisbehaviour;
 
@@ -109,29 +110,39 @@ pub struct Fault {
 /// What a driver wants done after a start or an interrupt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NetEvent {
-    /// Resume the bound thread: it is idle and there is something for it. With the stack in the kernel: those that it wants resumed.
-    pub resume: bool,
-    /// The owner wrote what cannot be into the window: the window is closed, the task must end.
+    /// Resume the bound threads, a bit for each window: they are idle and there is something for them. With the stack
+    /// in the kernel, any bit: those that it wants resumed.
+    pub resume: u32,
+    /// An owner wrote what cannot be into its window: that window is closed, the task must end.
     pub violation: Option<PeerMisbehaviour>,
+    /// Which window's.
+    pub culprit: usize,
 }
 
 /// The network device as system calls see it. The driver, the path and the window's layout are behind it.
 pub trait NetDevice {
-    /// Where the window is: its physical address and size, both multiples of a page; they never change.
-    fn window(&self) -> (u64, u64);
-    /// A task opened the device: lay the window out afresh and start the hardware.
+    /// How many windows there are, at most [`netdev_driver::endpoint::WINDOWS_MAX`]: so many tasks can have the device open.
+    fn windows(&self) -> usize;
+    /// Where a window is: its physical address and size, both multiples of a page; they never change.
+    fn window(&self, at: usize) -> (u64, u64);
+    /// A task opened the device: lay its window out afresh and start the hardware. What was found to do for others meanwhile.
     ///
     /// # Errors
     /// The hardware does not answer.
-    fn open(&mut self) -> Result<(), Error>;
-    /// The owner gave the device up or died: stop all DMA, rebuild the ledger. Called once for each `open`.
-    fn close(&mut self);
-    /// The OUT queue has work and the device was idle.
-    fn start(&mut self) -> NetEvent;
+    fn open(&mut self, at: usize) -> Result<NetEvent, Error>;
+    /// The owner gave the device up or died: no more DMA into its window, rebuild the ledger. Called once for each `open`.
+    fn close(&mut self, at: usize);
+    /// The OUT queue of a window has work and the device was idle.
+    fn start(&mut self, at: usize) -> NetEvent;
+    /// Frames for an address go to this window; `None`: its owner gives up all that it has claimed.
+    ///
+    /// # Errors
+    /// See [`abi::syscall::Syscall::DeviceClaim`].
+    fn claim(&mut self, at: usize, address: Option<Address>) -> Result<(), Error>;
     /// Describes the device.
     fn info(&self) -> NetInfo;
-    /// The ledger, summed.
-    fn audit(&self) -> Audit;
+    /// The ledger of a window, summed.
+    fn audit(&self, at: usize) -> Audit;
     /// The path that it was made for. The calls above are for the path by window, and those below for the path by message, but
     /// for `open`, `close` and `info`, which are for both.
     fn path(&self) -> Path;

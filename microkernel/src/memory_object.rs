@@ -94,16 +94,24 @@ impl MemoryObjects {
         Ok(index as u16)
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.table.iter().filter(|object| object.references > 0).count()
+    }
+
     /// Can one more object be made, as far as the table goes?
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.free_slot().is_ok()
     }
 
-    /// Is there a device's window that somebody still refers to?
+    /// Is there a device's window at this address that somebody still refers to?
     #[must_use]
-    pub fn device_in_use(&self) -> bool {
-        self.table.iter().any(|o| o.references > 0 && matches!(o.backing, Backing::Device { .. }))
+    pub fn device_in_use(&self, window: u64) -> bool {
+        self.table
+            .iter()
+            .any(|o| o.references > 0 && matches!(o.backing, Backing::Device { base } if base == window))
     }
 
     /// The pages of an object.

@@ -72,6 +72,12 @@ impl NetIo {
 static ZEROES: [u8; PAGE_BYTES as usize] = [0; PAGE_BYTES as usize];
 
 impl<M: Machine> Kernel<M> {
+    /// How many have the device open on the path by message.
+    #[must_use]
+    pub fn net_openers(&self) -> usize {
+        self.net_io.openers.iter().flatten().count()
+    }
+
     /// Opens the device for one task more; the task's name for it.
     ///
     /// # Errors
@@ -84,11 +90,12 @@ impl<M: Machine> Kernel<M> {
         let first = !self.net_io.is_open();
         let port = self.ports.allocate(Kind::NetIo(free as u8))?;
         if first {
-            let opened = m.net().map_or(Err(Error::Dead), NetDevice::open);
+            let opened = m.net().map_or(Err(Error::Dead), |net| net.open(0));
             if let Err(error) = opened {
                 self.kill_port(m, port, 0);
                 return Err(error);
             }
+            self.note_deliveries(m);
         }
         self.net_io.openers[free] = Some(Opener { task, port, thread: None });
         self.ports.get_mut(port).references += 1;
@@ -107,7 +114,7 @@ impl<M: Machine> Kernel<M> {
         if !self.net_io.is_open()
             && let Some(net) = m.net()
         {
-            net.close();
+            net.close(0);
         }
         self.reclaim_sent_pages(m);
         self.kill_port(m, port, 0);

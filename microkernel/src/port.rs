@@ -47,8 +47,8 @@ pub enum Kind {
     Thread(u16),
     /// The machine.
     Host,
-    /// The network device, with its window.
-    Device,
+    /// The network device, with the window of this number.
+    Device(u8),
     /// The network device on the path by message, as one of its openers has it.
     NetIo(u8),
 }
@@ -169,6 +169,12 @@ impl Ports {
             }
         }
         Err(Error::NoResources)
+    }
+
+    /// How many slots are taken.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.table.iter().filter(|port| port.kind != Kind::Free).count()
     }
 
     /// What is behind a port.

@@ -88,7 +88,7 @@ impl<M: Machine> Kernel<M> {
                 *slot = Port::FREE;
             }
             // Only the kernel's own is left: nobody can use the device any more.
-            (Kind::Device, 1) => self.close_device(m),
+            (Kind::Device(at), 1) => self.close_device(m, usize::from(at)),
             (Kind::NetIo(opener), 1) => self.close_net_io(m, opener),
             _ => {}
         }
@@ -266,14 +266,14 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    /// Ends the use of the network device by its owner.
-    pub(crate) fn close_device(&mut self, m: &mut M) {
-        let device = core::mem::replace(&mut self.device, Device::CLOSED);
+    /// Ends the use of the network device by the owner of a window.
+    pub(crate) fn close_device(&mut self, m: &mut M, at: usize) {
+        let device = core::mem::replace(&mut self.devices[at], Device::CLOSED);
         if device.owner.is_none() {
             return;
         }
         if let Some(net) = m.net() {
-            net.close();
+            net.close(at);
         }
         if let Some(object) = device.object {
             self.memory.objects.release(m, &mut self.memory.frames, object);
@@ -290,8 +290,10 @@ impl<M: Machine> Kernel<M> {
                 port.bound = None;
             }
         }
-        if self.device.thread == Some(thread) {
-            self.device.thread = None;
+        for device in &mut self.devices {
+            if device.thread == Some(thread) {
+                device.thread = None;
+            }
         }
         for opener in self.net_io.openers.iter_mut().flatten() {
             if opener.thread == Some(thread) {

@@ -59,6 +59,11 @@ pub trait Sockets {
         None
     }
 
+    /// Bytes that it has taken of its heap.
+    fn heap_bytes(&self) -> u64 {
+        0
+    }
+
     /// Nobody but the stack has memory by that name any more.
     fn give_back(&mut self, _name: u32) {}
 

@@ -23,6 +23,8 @@ pub struct Task<M: Machine> {
     pub names: Names,
     /// Its threads.
     pub threads: u16,
+    /// The highest priority that its threads, and tasks that it makes, can have: what it was given itself.
+    pub ceiling: u8,
     /// Its port.
     pub port: u16,
     /// Messages and requests that count for it.
@@ -42,6 +44,7 @@ impl<M: Machine> Task<M> {
         space: None,
         names: Names::EMPTY,
         threads: 0,
+        ceiling: 0,
         port: 0,
         messages: 0,
         data_pages: 0,

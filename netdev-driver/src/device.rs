@@ -4,13 +4,14 @@
 use abi::{
     counters::COUNT,
     device::{Audit, NetInfo},
-    window::{Config, Layout},
+    window::{Config, ConfigError, Layout},
 };
 
 use crate::{
+    claims::{Address, ClaimError},
     e1000::E1000,
     endpoint::{Endpoint, OpenError, Outcome},
-    hal::{Hal, Window},
+    hal::{DmaRegion, Hal, Window},
     ledger::Ledger,
     nic::NicError,
     virtio_net::VirtioNet,
@@ -38,7 +39,7 @@ impl Model {
     }
 }
 
-/// A device with its end of the window. See [`Endpoint`] for what the methods do.
+/// A device with the kernel's ends of its windows. See [`Endpoint`] for what the methods do.
 #[expect(clippy::large_enum_variant, reason = "there is one, in a static of the kernel")]
 pub enum Device<'w, H: Hal> {
     /// [`crate::e1000`].
@@ -77,17 +78,51 @@ impl<'w, H: Hal> Device<'w, H> {
         .map_err(|_| NicError::NoMemory)
     }
 
-    /// Lays the window out afresh and starts the device.
+    /// One more window, of the same shape; its number.
+    ///
+    /// # Errors
+    /// [`ConfigError::TooLarge`].
+    pub fn add_window(&mut self, window: Window, ledger: &'w mut Ledger) -> Result<usize, ConfigError> {
+        each!(self, endpoint => endpoint.add_window(window, ledger))
+    }
+
+    /// Buffers to receive into while several windows are open.
+    ///
+    /// # Errors
+    /// [`NicError::NoMemory`].
+    pub fn set_private(&mut self, memory: &DmaRegion) -> Result<(), NicError> {
+        each!(self, endpoint => endpoint.set_private(memory))
+    }
+
+    /// How many windows there are, open or not.
+    pub fn windows(&self) -> usize {
+        each!(self, endpoint => endpoint.windows())
+    }
+
+    /// Lays a window out afresh and starts the device.
     ///
     /// # Errors
     /// See [`OpenError`].
-    pub fn open(&mut self) -> Result<(), OpenError> {
-        each!(self, endpoint => endpoint.open())
+    pub fn open(&mut self, at: usize) -> Result<Outcome, OpenError> {
+        each!(self, endpoint => endpoint.open(at))
     }
 
-    /// Stops the device and forgets the window.
-    pub fn close(&mut self) {
-        each!(self, endpoint => endpoint.close());
+    /// Takes the device away from a window; with the last one it stops.
+    pub fn close(&mut self, at: usize) {
+        each!(self, endpoint => endpoint.close(at));
+    }
+
+    /// A window's server claims an address.
+    ///
+    /// # Errors
+    /// See [`ClaimError`].
+    pub fn claim(&mut self, at: usize, address: Address) -> Result<(), ClaimError> {
+        each!(self, endpoint => endpoint.claim(at, address))
+    }
+
+    /// A window's server gives up all that it has claimed.
+    pub fn disclaim(&mut self, at: usize) {
+        each!(self, endpoint => endpoint.disclaim(at));
     }
 
     /// The device interrupts.
@@ -101,10 +136,10 @@ impl<'w, H: Hal> Device<'w, H> {
         each!(self, endpoint => endpoint.poll())
     }
 
-    /// The OUT queue has work and the device was idle.
+    /// The OUT queue of a window has work and the device was idle.
     #[inline]
-    pub fn start(&mut self) -> Outcome {
-        each!(self, endpoint => endpoint.start())
+    pub fn start(&mut self, at: usize) -> Outcome {
+        each!(self, endpoint => endpoint.start(at))
     }
 
     /// To be called some times a second.
@@ -117,9 +152,9 @@ impl<'w, H: Hal> Device<'w, H> {
         each!(self, endpoint => endpoint.layout())
     }
 
-    /// The memory of the window.
-    pub const fn window(&self) -> &Window {
-        each!(self, endpoint => endpoint.window())
+    /// The memory of a window.
+    pub fn window(&self, at: usize) -> Option<&Window> {
+        each!(self, endpoint => endpoint.window(at))
     }
 
     /// Describes the device.
@@ -127,9 +162,9 @@ impl<'w, H: Hal> Device<'w, H> {
         each!(self, endpoint => endpoint.info())
     }
 
-    /// The ledger, summed.
-    pub fn audit(&self) -> Audit {
-        each!(self, endpoint => endpoint.audit())
+    /// The ledger of a window, summed.
+    pub fn audit(&self, at: usize) -> Audit {
+        each!(self, endpoint => endpoint.audit(at))
     }
 
     /// Adds the driver's counters to the kernel's.

@@ -4,6 +4,11 @@
 //! | --- | --- | --- |
 //! | [`receive`](self) | receive ring -> demultiplexer -> IN queues; pools -> receive ring | R&H, "Early Demultiplexing" |
 //! | [`transmit`](self) | OUT queue -> transmit ring -> pools or deferred-free queue | R&H, "Queues", "Free Space" |
+//! | [`shared`](self) | the same, when several windows are open | [`crate::claims`] |
+//!
+//! Several servers may each have a window of their own. While one window is open its clusters are the receive ring: nothing is copied. With
+//! two or more, the ring holds buffers of the kernel's own, and each frame is copied once, into the window that it is for; to send still costs
+//! no copy. When one alone is left, its clusters take the buffers' places one by one, as these come back.
 //!
 //! Key type: [`Endpoint`]. All of it runs in the interrupt handler, in a trap, or in the timer's tick, which the kernel serialises: it is "the
 //! interrupt side" of `shmqueue` and `mbuf`. Every loop is bounded by a budget or by a ring. What the server wrote and cannot be is
@@ -12,25 +17,28 @@
 use abi::{
     counters::{COUNT, Counter},
     device::{Audit, NetInfo, offload},
-    window::{Config, ConfigError, Layout, Queue},
+    window::{CLUSTERS_MAX, Config, ConfigError, Layout, POOLS_MAX, QueueKind},
 };
-use mbuf::InterruptSpace;
-use shmqueue::{
-    Item, PeerMisbehaviour,
-    queue::{Drain, Produce},
-};
+use shmqueue::PeerMisbehaviour;
 
 use crate::{
+    claims::{Address, ClaimError, Claims},
     demux::FRAME_BYTES_MAX,
-    hal::Window,
+    hal::{DmaRegion, Window},
     ledger::Ledger,
     nic::{Nic, NicError},
-    window::{Input, Mapped, Output},
+    private::Private,
+    window::Mapped,
 };
 
+use open::Open;
+
+mod open;
 mod receive;
+mod shared;
 mod transmit;
 
+pub use crate::private::BYTES as PRIVATE_BYTES;
 pub(crate) use receive::{cause, trouble};
 pub(crate) use transmit::checksum_fits;
 
@@ -40,24 +48,49 @@ pub const STUCK_NS: u64 = 2_000_000_000;
 pub const BUDGET: u32 = 512;
 /// Frames that go through the steps together.
 pub(crate) const BATCH: usize = 64;
+/// Times that the device is stopped to take a window's clusters out of its receive ring because another window opens. From then on the kernel's
+/// own buffers stay there, whoever is alone: else a task that opens and closes a window over and over would keep the device from the others.
+const SWITCHES: u32 = 4;
+/// Windows that a device can have, each for a server of its own.
+pub const WINDOWS_MAX: usize = 4;
+/// A buffer's token is its mbuf's offset in the window, and above that the window's number. With the highest bit it is the number of one of the
+/// kernel's own buffers.
+const TAG_SHIFT: u32 = 28;
+const OFFSET_MASK: u32 = (1 << TAG_SHIFT) - 1;
+const PRIVATE: u32 = 1 << 31;
+
+const _: () = {
+    let largest = Config {
+        pools: POOLS_MAX,
+        mbufs_per_pool: 2 * CLUSTERS_MAX / POOLS_MAX,
+        clusters_per_pool: CLUSTERS_MAX / POOLS_MAX,
+        queue: QueueKind::Ring,
+    };
+    let Ok(layout) = largest.layout() else { panic!() };
+    assert!(layout.bytes <= OFFSET_MASK && (WINDOWS_MAX as u32) << TAG_SHIFT <= PRIVATE);
+};
 
 /// What the kernel is to do after an interrupt, a start or a tick.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub struct Outcome {
-    /// Resume the server's thread: it is idle and there is something for it.
-    pub resume: bool,
+    /// Resume these servers' threads, a bit for each window: they are idle and there is something for them.
+    pub resume: u32,
     /// There is more to do than one call does, and no interrupt will come for it: call [`Endpoint::poll`] soon, at the next tick.
     pub again: bool,
-    /// The server wrote what cannot be: close the window, end the task.
+    /// The server of the window [`culprit`](Self::culprit) wrote what cannot be: close that window, end the task.
     pub misbehaviour: Option<PeerMisbehaviour>,
+    /// Whose misbehaviour it is.
+    pub culprit: usize,
 }
 
 /// Why a window does not open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenError {
-    /// One is open.
+    /// It is open; or frames of the time before are still on their way; or another is open, and there are no buffers for several.
     Busy,
+    /// There are not so many windows.
+    None,
     /// The memory is too small for it.
     TooSmall,
     /// The device does not start.
@@ -72,41 +105,82 @@ impl Counts {
     pub fn add(&mut self, counter: Counter, n: u64) {
         self.0[counter as usize] += n;
     }
+
+    /// Takes back what was added before, in the same pass.
+    #[cold]
+    pub fn take(&mut self, counter: Counter, n: u64) {
+        self.0[counter as usize] -= n;
+    }
 }
 
-/// A device with its end of the window.
+/// A device with the kernel's ends of its windows.
 pub struct Endpoint<'w, N> {
     nic: N,
-    window: Window,
     layout: Layout,
-    generation: u32,
-    ledger: &'w mut Ledger,
-    open: Option<Open<'w>>,
+    slots: [Option<Slot<'w>>; WINDOWS_MAX],
+    mode: Mode,
+    /// Where frames are received while several windows are open; without it, one at a time is.
+    private: Option<Private>,
+    /// Of the receive ring's buffers, those that are private.
+    private_posted: u32,
+    /// How often the device was stopped because a window opened beside others.
+    switches: u32,
+    /// The window that is the first to send next, while several are open.
+    turn: usize,
+    /// Frames that have left, of windows that were closed meanwhile.
+    orphans_reaped: u64,
     counts: Counts,
     watchdog: Watchdog,
 }
 
-/// What there is while a window is open.
-struct Open<'w> {
-    mapped: Mapped<'w>,
-    space: InterruptSpace<'w>,
-    input: [Input<'w>; 4],
-    out: Output<'w>,
-    deferred: Input<'w>,
-    /// Buffers that the receive ring is to have, and below which nothing is lent to the server.
-    rx_target: u32,
-    rx_low_water: u32,
-    /// Received frames on their way to one queue.
-    run: [Item; BATCH],
-    /// Frames that have left, on their way to the pools; those that no pool takes.
-    sent: [Item; BATCH],
-    unfreed: [Item; BATCH],
-    /// Frames that have left since the window was opened, for the watchdog.
-    reaped: u64,
-    /// The last drain ended before the OUT queue did.
-    busy: bool,
-    /// Poll again although no interrupt comes.
-    again: bool,
+/// What is in the receive ring.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// Nothing: no window is open.
+    Closed,
+    /// Clusters of the only window that is open.
+    Sole(usize),
+    /// Buffers of the kernel's own. Where one window alone is left, clusters of that one as well: then it is soon the sole one.
+    Shared,
+}
+
+/// A window: its memory, its ledger, and while it is open the ends of its queues.
+struct Slot<'w> {
+    window: Window,
+    ledger: &'w mut Ledger,
+    generation: u32,
+    open: Option<Open<'w>>,
+    claims: Claims,
+    /// What its server did, until it is closed for it.
+    fault: Option<PeerMisbehaviour>,
+    /// Frames in the transmit ring that it had when it was closed.
+    orphans: u32,
+}
+
+impl<'w> Slot<'w> {
+    fn new(window: Window, layout: &Layout, ledger: &'w mut Ledger) -> Result<Self, ConfigError> {
+        if layout.bytes as usize > window.bytes() {
+            return Err(ConfigError::TooLarge);
+        }
+        ledger.close();
+        let claims = Claims::default();
+        Ok(Self { window, ledger, generation: 0, open: None, claims, fault: None, orphans: 0 })
+    }
+
+    /// Notes what a server must not have done; the first thing counts.
+    #[cold]
+    fn note(&mut self, misbehaviour: PeerMisbehaviour) {
+        self.fault.get_or_insert(misbehaviour);
+    }
+
+    /// The window as long as its server behaves, and its ledger.
+    #[inline]
+    fn parts(&mut self) -> Option<(&mut Open<'w>, &mut Ledger)> {
+        if self.fault.is_some() {
+            return None;
+        }
+        Some((self.open.as_mut()?, self.ledger))
+    }
 }
 
 #[derive(Default)]
@@ -117,11 +191,6 @@ pub(crate) struct Watchdog {
     pub failed: bool,
 }
 
-const PLACEHOLDER: Item = match Item::new(1) {
-    Some(item) => item,
-    None => unreachable!(),
-};
-
 impl<'w, N: Nic> Endpoint<'w, N> {
     /// The end of a window in the memory `window`, closed.
     ///
@@ -129,22 +198,54 @@ impl<'w, N: Nic> Endpoint<'w, N> {
     /// The numbers do not make a window, or one that is larger than the memory ([`ConfigError::TooLarge`]).
     pub fn new(nic: N, window: Window, config: Config, ledger: &'w mut Ledger) -> Result<Self, ConfigError> {
         let layout = config.layout()?;
-        if layout.bytes as usize > window.bytes() {
-            return Err(ConfigError::TooLarge);
-        }
-        ledger.close();
-        let (counts, watchdog) = (Counts([0; COUNT]), Watchdog::default());
-        Ok(Self { nic, window, layout, generation: 0, ledger, open: None, counts, watchdog })
+        let slots = [Some(Slot::new(window, &layout, ledger)?), None, None, None];
+        Ok(Self {
+            nic,
+            layout,
+            slots,
+            mode: Mode::Closed,
+            private: None,
+            private_posted: 0,
+            switches: 0,
+            turn: 0,
+            orphans_reaped: 0,
+            counts: Counts([0; COUNT]),
+            watchdog: Watchdog::default(),
+        })
     }
 
-    /// Where everything is in the window.
+    /// Buffers to receive into while several windows are open, [`crate::endpoint::PRIVATE_BYTES`] of memory.
+    ///
+    /// # Errors
+    /// [`NicError::NoMemory`]: it is less.
+    pub fn set_private(&mut self, memory: &DmaRegion) -> Result<(), NicError> {
+        self.private = Some(Private::new(memory).ok_or(NicError::NoMemory)?);
+        Ok(())
+    }
+
+    /// One more window, of the same shape; its number.
+    ///
+    /// # Errors
+    /// [`ConfigError::TooLarge`]: the memory is too small, or there are [`WINDOWS_MAX`].
+    pub fn add_window(&mut self, window: Window, ledger: &'w mut Ledger) -> Result<usize, ConfigError> {
+        let at = self.slots.iter().position(Option::is_none).ok_or(ConfigError::TooLarge)?;
+        self.slots[at] = Some(Slot::new(window, &self.layout, ledger)?);
+        Ok(at)
+    }
+
+    /// How many windows there are, open or not.
+    pub fn windows(&self) -> usize {
+        self.slots.iter().flatten().count()
+    }
+
+    /// Where everything is in a window.
     pub const fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// The memory of the window.
-    pub const fn window(&self) -> &Window {
-        &self.window
+    /// The memory of a window.
+    pub fn window(&self, at: usize) -> Option<&Window> {
+        self.slots.get(at)?.as_ref().map(|slot| &slot.window)
     }
 
     /// The device.
@@ -153,54 +254,160 @@ impl<'w, N: Nic> Endpoint<'w, N> {
     }
 
     /// Whether a window is open.
-    pub const fn is_open(&self) -> bool {
-        self.open.is_some()
+    pub fn is_open(&self, at: usize) -> bool {
+        self.slots.get(at).and_then(Option::as_ref).is_some_and(|slot| slot.open.is_some())
     }
 
-    /// Lays the window out afresh and starts the device.
+    /// How many windows are open, and the first of them.
+    fn opened(&self) -> (usize, Option<usize>) {
+        let mut open = (0..WINDOWS_MAX).filter(|&at| self.is_open(at));
+        let first = open.next();
+        (open.count() + usize::from(first.is_some()), first)
+    }
+
+    /// Lays a window out afresh and starts the device for it. Where another window is open, and its clusters are in the receive ring, the device
+    /// is stopped for that: what has come is delivered first, which is why there is an outcome; what is in the transmit ring is lost.
     ///
     /// # Errors
     /// See [`OpenError`]; the window then stays closed.
-    pub fn open(&mut self) -> Result<(), OpenError> {
-        if self.open.is_some() {
+    pub fn open(&mut self, at: usize) -> Result<Outcome, OpenError> {
+        let (others, _) = self.opened();
+        let slot = self.slots.get(at).and_then(Option::as_ref).ok_or(OpenError::None)?;
+        if slot.open.is_some() || slot.orphans != 0 || others != 0 && self.private.is_none() {
             return Err(OpenError::Busy);
         }
+        if self.mode == Mode::Shared && self.private_posted == self.nic.rx_posted() {
+            // There is nothing of any window in the receive ring.
+            self.lay_out(at)?;
+            let share = self.receive_share();
+            if let Some(open) = self.slots[at].as_mut().and_then(|slot| slot.open.as_mut()) {
+                open.set_target::<N>(share);
+            }
+            return Ok(Outcome::default());
+        }
+        self.switches = if others == 0 { 0 } else { self.switches.saturating_add(1) };
+        let mut outcome = if others == 0 { Outcome::default() } else { self.poll() };
+        if let (Some(misbehaviour), Some(Some(slot))) =
+            (outcome.misbehaviour, self.slots.get_mut(outcome.culprit))
+        {
+            slot.note(misbehaviour);
+        }
         self.nic.quiesce();
-        self.generation = self.generation.wrapping_add(1).max(1);
-        let mapped = Mapped::open(&self.window, &self.layout, self.generation).ok_or(OpenError::TooSmall)?;
-        self.ledger.open(&self.layout);
-        self.nic.start().map_err(OpenError::Nic)?;
-        // At least half of the clusters are for sending and for what the server has in hand.
-        let rx_target = self.nic.rx_room().min(self.layout.config.clusters() / 2);
-        let view = *mapped.view();
-        let queue = |queue| mapped.queue(&self.layout, queue);
-        let mut open = Open {
-            mapped,
-            space: InterruptSpace::new(view),
-            input: Queue::IN.map(|input| queue(input).in_producer(view)),
-            out: queue(Queue::Out).out_consumer(view),
-            deferred: queue(Queue::DeferredFree).in_producer(view),
-            rx_target,
-            rx_low_water: N::RX_LOW_WATER.min(rx_target / 2),
-            run: [PLACEHOLDER; BATCH],
-            sent: [PLACEHOLDER; BATCH],
-            unfreed: [PLACEHOLDER; BATCH],
-            reaped: 0,
-            busy: false,
-            again: false,
-        };
-        open.out.start_idle();
-        // A fresh window does not lie, and all of it is free.
-        let _ = open.refill(&mut self.nic, self.ledger, 1);
-        self.nic.rx_commit();
-        self.watchdog = Watchdog::default();
-        self.open = Some(open);
+        outcome.resume |= self.take_back();
+        let started = self.lay_out(at).and_then(|()| self.restart().map_err(OpenError::Nic));
+        if let Err(error) = started {
+            if let Some(slot) = self.slots[at].as_mut() {
+                slot.open = None;
+                slot.ledger.close();
+            }
+            if others == 0 {
+                self.mode = Mode::Closed;
+                return Err(error);
+            }
+            // The others go on as soon as the device does.
+            self.watchdog.failed = self.restart().is_err();
+            return Err(error);
+        }
+        if others == 0 {
+            self.watchdog = Watchdog::default();
+        }
+        Ok(self.with_faults(outcome))
+    }
+
+    fn lay_out(&mut self, at: usize) -> Result<(), OpenError> {
+        let slot = self.slots.get_mut(at).and_then(Option::as_mut).ok_or(OpenError::None)?;
+        slot.generation = slot.generation.wrapping_add(1).max(1);
+        let mapped = Mapped::open(&slot.window, &self.layout, slot.generation).ok_or(OpenError::TooSmall)?;
+        slot.ledger.open(&self.layout);
+        (slot.claims, slot.fault) = (Claims::default(), None);
+        slot.open = Some(Open::new(mapped, &self.layout, (at as u32) << TAG_SHIFT));
         Ok(())
     }
 
-    /// Stops the device and forgets the window; what is left in the receive ring is dropped. Without a window it does nothing.
-    pub fn close(&mut self) {
-        let Some(open) = self.open.take() else { return };
+    /// The device has forgotten all frames that it was to send: their buffers go back to their servers, and nothing is on its way any more. A
+    /// bit for each window whose server waits for buffers.
+    #[cold]
+    fn take_back(&mut self) -> u32 {
+        let mut wanted = 0;
+        for (at, slot) in self.slots.iter_mut().enumerate() {
+            let Some(slot) = slot else { continue };
+            slot.orphans = 0;
+            if let Some(open) = &mut slot.open {
+                open.posted = open.reaped;
+            }
+            let Some((open, ledger)) = slot.parts() else { continue };
+            match open.take_back(ledger) {
+                Ok(waits) => wanted |= u32::from(waits) << at,
+                Err(misbehaviour) => slot.note(misbehaviour),
+            }
+        }
+        wanted
+    }
+
+    /// How many of its clusters a window that is alone lends to the receive ring: at least half of them are for sending and for what the server
+    /// has in hand.
+    fn receive_share(&self) -> u32 {
+        (self.nic.rx_room() + self.nic.rx_posted()).min(self.layout.config.clusters() / 2)
+    }
+
+    /// Starts the device, which is stopped, for the windows that are open.
+    fn restart(&mut self) -> Result<(), NicError> {
+        self.private_posted = 0;
+        let (count, first) = self.opened();
+        self.mode = match first {
+            None => Mode::Closed,
+            Some(at) if count == 1 => Mode::Sole(at),
+            Some(_) => Mode::Shared,
+        };
+        self.nic.start()?;
+        let share = self.receive_share();
+        for slot in self.slots.iter_mut().flatten() {
+            let Some((open, ledger)) = slot.parts() else { continue };
+            open.set_target::<N>(share);
+            let outcome = match self.mode {
+                Mode::Shared => open.regain(ledger),
+                _ => open
+                    .repost_all(&mut self.nic, ledger)
+                    .and_then(|()| open.refill(&mut self.nic, ledger, 1)),
+            };
+            if let Err(misbehaviour) = outcome {
+                slot.note(misbehaviour);
+            }
+        }
+        if self.mode == Mode::Shared {
+            self.post_private();
+        }
+        self.nic.rx_commit();
+        Ok(())
+    }
+
+    /// Takes the device away from a window. With the last one it stops, and what is left in the receive ring is dropped. A window that is
+    /// closed stays so.
+    pub fn close(&mut self, at: usize) {
+        if !self.is_open(at) {
+            return;
+        }
+        let last = self.opened().0 == 1;
+        if last {
+            self.drop_received();
+            self.nic.quiesce();
+            (self.mode, self.private_posted) = (Mode::Closed, 0);
+        }
+        let Some(slot) = self.slots[at].as_mut() else { return };
+        slot.ledger.close();
+        (slot.claims, slot.fault) = (Claims::default(), None);
+        if let Some(open) = slot.open.take() {
+            // The device may still read these; they are nobody's any more.
+            slot.orphans = open.in_flight();
+            open.add_stats(&mut self.counts);
+        }
+        if last {
+            self.slots.iter_mut().flatten().for_each(|slot| slot.orphans = 0);
+        }
+        self.take_bogus();
+    }
+
+    fn drop_received(&mut self) {
         for _ in 0..BUDGET {
             let Some(frame) = self.nic.rx_poll() else { break };
             if frame.status != crate::nic::RxStatus::Fragment {
@@ -209,10 +416,31 @@ impl<'w, N: Nic> Endpoint<'w, N> {
                 self.counts.add(Counter::DropNoWindow, 1);
             }
         }
-        self.nic.quiesce();
-        self.ledger.close();
-        open.add_stats(&mut self.counts);
-        self.take_bogus();
+    }
+
+    /// A window's server claims an address: while several windows are open, frames for it go there.
+    ///
+    /// # Errors
+    /// See [`ClaimError`].
+    pub fn claim(&mut self, at: usize, address: Address) -> Result<(), ClaimError> {
+        if !self.is_open(at) {
+            return Err(ClaimError::Closed);
+        }
+        let others = self.slots.iter().enumerate().filter(|(other, _)| *other != at);
+        if others.filter_map(|(_, slot)| slot.as_ref()).any(|slot| slot.claims.has(address)) {
+            return Err(ClaimError::Taken);
+        }
+        match &mut self.slots[at] {
+            Some(slot) => slot.claims.add(address),
+            None => Err(ClaimError::Closed),
+        }
+    }
+
+    /// A window's server gives up all that it has claimed.
+    pub fn disclaim(&mut self, at: usize) {
+        if let Some(Some(slot)) = self.slots.get_mut(at) {
+            slot.claims = Claims::default();
+        }
     }
 
     /// The device interrupts: reads why, once, and does what [`poll`](Self::poll) does.
@@ -224,44 +452,61 @@ impl<'w, N: Nic> Endpoint<'w, N> {
         self.poll()
     }
 
-    /// Receives, reaps what was sent, and looks at the OUT queue (R&H, "Summary": "another opportunity is when a message is received").
+    /// The only window that is open, if its clusters are the receive ring.
+    #[inline(always)]
+    fn sole(&mut self) -> Option<(usize, &mut N, &mut Open<'w>, &mut Ledger, &mut Counts)> {
+        let Mode::Sole(at) = self.mode else { return None };
+        let slot = self.slots[at % WINDOWS_MAX].as_mut()?;
+        Some((at, &mut self.nic, slot.open.as_mut()?, slot.ledger, &mut self.counts))
+    }
+
+    /// Receives, reaps what was sent, and looks at the OUT queues (R&H, "Summary": "another opportunity is when a message is received").
     #[inline]
     pub fn poll(&mut self) -> Outcome {
-        let Some(open) = &mut self.open else { return Outcome::default() };
-        let outcome = open.poll(&mut self.nic, self.ledger, &mut self.counts);
+        let Some((at, nic, open, ledger, counts)) = self.sole() else { return self.poll_shared() };
+        let outcome = open.poll(nic, ledger, counts).at(at);
         self.take_bogus();
         outcome
     }
 
     /// The server put frames on the OUT queue of an idle device (R&H's `device_start`).
     #[inline]
-    pub fn start(&mut self) -> Outcome {
+    pub fn start(&mut self, from: usize) -> Outcome {
         self.counts.add(Counter::DeviceStarts, 1);
-        let Some(open) = &mut self.open else { return Outcome::default() };
-        let sent = open.transmit(&mut self.nic, self.ledger, &mut self.counts);
-        open.outcome(sent)
+        let Some((at, nic, open, ledger, counts)) = self.sole() else { return self.start_shared() };
+        if at != from {
+            return Outcome::default();
+        }
+        let sent = open.transmit(nic, ledger, counts);
+        open.passed(sent).at(at)
     }
 
     /// To be called some times a second: buffers come back from a device that does not interrupt for them, and a device that stands still is reset.
     pub fn watchdog(&mut self, now_ns: u64) -> Outcome {
-        let Some(open) = &mut self.open else { return Outcome::default() };
-        let mut outcome = open.poll(&mut self.nic, self.ledger, &mut self.counts);
+        if self.mode == Mode::Closed {
+            return Outcome::default();
+        }
+        let mut outcome = self.poll();
+        let reaped = self.reaped();
         let watchdog = &mut self.watchdog;
-        if !watchdog.failed && (self.nic.tx_in_flight() == 0 || open.reaped != watchdog.reaped) {
-            (watchdog.reaped, watchdog.since_ns) = (open.reaped, now_ns);
+        if !watchdog.failed && (self.nic.tx_in_flight() == 0 || reaped != watchdog.reaped) {
+            (watchdog.reaped, watchdog.since_ns) = (reaped, now_ns);
         } else if now_ns.saturating_sub(watchdog.since_ns) >= STUCK_NS {
             watchdog.since_ns = now_ns;
             self.counts.add(Counter::DeviceResets, 1);
-            match open.reset(&mut self.nic, self.ledger) {
-                Ok((started, wanted)) => {
-                    watchdog.failed = !started;
-                    outcome.resume |= wanted;
-                }
-                Err(misbehaviour) => outcome.misbehaviour = Some(misbehaviour),
-            }
+            self.nic.quiesce();
+            outcome.resume |= self.take_back();
+            self.watchdog.failed = self.restart().is_err();
+            outcome = self.with_faults(outcome);
         }
         self.take_bogus();
         outcome
+    }
+
+    /// Frames that have left.
+    fn reaped(&self) -> u64 {
+        let open = self.slots.iter().flatten().filter_map(|slot| slot.open.as_ref());
+        open.map(Open::reaped).sum::<u64>() + self.orphans_reaped
     }
 
     #[inline(always)]
@@ -274,89 +519,20 @@ impl<'w, N: Nic> Endpoint<'w, N> {
         describe(&self.nic, offload::RX_IPV4_HEADER, self.layout.bytes)
     }
 
-    /// The ledger, summed.
-    pub fn audit(&self) -> Audit {
-        self.ledger.audit()
+    /// The ledger of a window, summed.
+    pub fn audit(&self, at: usize) -> Audit {
+        self.slots.get(at).and_then(Option::as_ref).map_or_else(Audit::default, |slot| slot.ledger.audit())
     }
 
     /// Adds the driver's counters to the kernel's.
     pub fn counters(&self, counters: &mut [u64; COUNT]) {
         let mut all = Counts(self.counts.0);
-        if let Some(open) = &self.open {
+        for open in self.slots.iter().flatten().filter_map(|slot| slot.open.as_ref()) {
             open.add_stats(&mut all);
         }
         for (sum, n) in counters.iter_mut().zip(all.0) {
             *sum += n;
         }
-    }
-}
-
-impl Open<'_> {
-    #[inline]
-    fn poll<N: Nic>(&mut self, nic: &mut N, ledger: &mut Ledger, counts: &mut Counts) -> Outcome {
-        let mut resume = false;
-        let mut result = self.receive(nic, ledger, counts).map(|idle| resume = idle);
-        if result.is_ok() {
-            let waiting = self.out_waits();
-            counts.add(Counter::OutOnInterrupt, u64::from(waiting));
-            result = if waiting {
-                self.transmit(nic, ledger, counts).map(|wanted| resume |= wanted)
-            } else if nic.tx_in_flight() != 0 {
-                self.reap(nic, ledger).map(|wanted| resume |= wanted)
-            } else {
-                Ok(())
-            };
-        }
-        let again = core::mem::take(&mut self.again);
-        Outcome { resume, again, misbehaviour: result.err() }
-    }
-
-    fn outcome(&mut self, result: Result<bool, PeerMisbehaviour>) -> Outcome {
-        let again = core::mem::take(&mut self.again);
-        match result {
-            Ok(resume) => Outcome { resume, again, misbehaviour: None },
-            Err(misbehaviour) => Outcome { resume: false, again, misbehaviour: Some(misbehaviour) },
-        }
-    }
-
-    /// What the ends of the queues have counted.
-    fn add_stats(&self, counts: &mut Counts) {
-        let ends = [&self.input[0], &self.input[1], &self.input[2], &self.input[3], &self.deferred];
-        for stats in ends.map(Produce::stats).into_iter().chain([self.out.stats()]) {
-            counts.add(Counter::LockFailures, u64::from(stats.lock_failures));
-            counts.add(Counter::SubqueueSwitches, u64::from(stats.switches));
-        }
-        let pools = self.space.stats();
-        counts.add(Counter::LockFailures, u64::from(pools.locked_out));
-        counts.add(Counter::PoolsUnavailable, u64::from(pools.short));
-        counts.add(Counter::DeferredFrees, u64::from(pools.deferred));
-    }
-
-    /// The device stands still: takes everything back, starts it again, and gives it its receive buffers. Says whether it started, and
-    /// whether the server waits for buffers.
-    #[cold]
-    fn reset<N: Nic>(&mut self, nic: &mut N, ledger: &mut Ledger) -> Result<(bool, bool), PeerMisbehaviour> {
-        nic.quiesce();
-        let mut from = 0;
-        while let Some(token) = ledger.next_sending(from) {
-            from = token;
-            ledger.release(token);
-            if let Some(item) = Item::new(token) {
-                self.defer(item)?;
-            }
-        }
-        if nic.start().is_err() {
-            return Ok((false, self.space.wanted()));
-        }
-        let mapped = self.mapped;
-        ledger.each_posted(|mbuf, cluster| {
-            if nic.rx_room() > 0 {
-                nic.rx_post(mbuf, mapped.phys(cluster));
-            }
-        });
-        self.refill(nic, ledger, 1)?;
-        nic.rx_commit();
-        Ok((true, self.space.wanted()))
     }
 }
 

@@ -232,23 +232,33 @@ impl Ledger {
         true
     }
 
-    /// Hands out each pair in the receive ring: mbuf and cluster.
-    pub fn each_posted(&self, mut pair: impl FnMut(u32, u32)) {
-        for (index, entry) in (0..self.mbufs.count).zip(&self.entries) {
-            if entry.holder() == IN_RECEIVE_RING
-                && let Some(cluster) = entry.cluster()
-            {
-                pair(self.mbufs.offset(index), self.clusters.offset(cluster));
-            }
+    /// The cluster of a pair that the driver holds to receive into.
+    #[inline]
+    #[must_use]
+    pub fn posted_cluster(&self, mbuf: Located) -> Option<u32> {
+        let entry = self.entries[mbuf.index() as usize % MBUFS];
+        if entry.holder() != IN_RECEIVE_RING {
+            return None;
         }
+        entry.cluster().map(|cluster| self.clusters.offset(cluster))
+    }
+
+    /// The first pair that the driver holds to receive into, in the order of the mbufs from `from` on.
+    #[must_use]
+    pub fn next_posted(&self, from: u32) -> Option<u32> {
+        self.next_held(from, IN_RECEIVE_RING)
     }
 
     /// The first frame in the transmit ring, in the order of the mbufs from `from` on.
     #[must_use]
     pub fn next_sending(&self, from: u32) -> Option<u32> {
+        self.next_held(from, SENDING)
+    }
+
+    fn next_held(&self, from: u32, holder: u32) -> Option<u32> {
         let start = from.saturating_sub(self.mbufs.at).div_ceil(MBUF_BYTES);
         (start..self.mbufs.count)
-            .find(|&index| self.entries[index as usize].holder() == SENDING)
+            .find(|&index| self.entries[index as usize].holder() == holder)
             .map(|index| self.mbufs.offset(index))
     }
 

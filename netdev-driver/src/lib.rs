@@ -12,6 +12,7 @@
 //! | [`virtio_net`] | virtio network device on PCI | OASIS, "Virtual I/O Device (VIRTIO) Version 1.2" |
 //! | [`demux`] | the family of a received frame, or why it is dropped | R&H, "Early Demultiplexing"; RFC 791, 826, 8200 |
 //! | [`filter`] | which tasks want a frame, on the path by message | Mogul, Rashid and Accetta 1987 |
+//! | [`claims`] | which window a frame is for, where several are open | R&H, "Early Demultiplexing"; RFC 4291 |
 //! | [`ledger`] | who holds each buffer: the kernel's own truth | R&H, "Shared Memory Window" |
 //! | [`endpoint`] | the window's queues and pools on one side, a device on the other | R&H, "Queues", "Free Space" |
 //! | [`device`] | one of the devices, with its endpoint: what the kernel holds | |
@@ -23,6 +24,7 @@
 //! window ([`endpoint::Outcome::misbehaviour`]), a device that lies costs a counter.
 #![no_std]
 
+pub mod claims;
 pub mod demux;
 pub mod device;
 pub mod direct;
@@ -33,6 +35,7 @@ pub mod filter;
 pub mod hal;
 pub mod ledger;
 pub mod nic;
+mod private;
 pub mod virtio_net;
 mod window;
 

@@ -18,7 +18,7 @@ use shmqueue::{
     ring::Ring,
 };
 
-use crate::{demux, hal::Window};
+use crate::{demux, hal::Window, private::PrivateFrame};
 
 const _: () = assert!(DualQueue::BYTES <= DUAL_BLOCK_BYTES as usize && align_of::<DualQueue>() <= 64);
 const _: () = assert!(size_of::<Ring<RING_ITEMS>>() <= RING_BLOCK_BYTES as usize);
@@ -101,6 +101,18 @@ impl<'w> Mapped<'w> {
     #[inline(always)]
     pub const fn phys(&self, offset: u32) -> u64 {
         self.phys + offset as u64
+    }
+
+    /// Copies the first `bytes` bytes of a frame, at most a cluster's, into the cluster with `index`; that cluster's offset, `None` if there is
+    /// no such cluster.
+    #[inline]
+    pub fn fill(&self, index: u32, frame: PrivateFrame<'_>, bytes: u32) -> Option<u32> {
+        let (offset, at) = self.view.cluster_numbered(index)?;
+        let bytes = bytes.min(CLUSTER_BYTES) as usize;
+        // SAFETY: a cluster is as long at both ends, and they are different memory: the window, and buffers that are the kernel's alone. A
+        // server that writes there meanwhile spoils its own frame.
+        unsafe { shmqueue::copy::copy_bytes(at.as_ptr(), frame.start().as_ptr(), bytes) };
+        Some(offset)
     }
 
     /// The frame in the cluster with `index`, and that cluster's offset; `None` if there is no such cluster.

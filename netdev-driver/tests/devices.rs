@@ -34,7 +34,7 @@ fn e1000_frames_of_one_kind_share_a_context() {
         let mbuf = rig.server.view.mbuf(item).unwrap();
         mbuf.set_flags(Flags::PACKET.with(Flags::DATA_CHECKSUM_WANTED));
         mbuf.set_checksum(34, 16);
-        let _ = rig.server.send(item).then(|| rig.endpoint.start());
+        let _ = rig.server.send(item).then(|| rig.endpoint.start(0));
     }
     assert_eq!(rig.machine.model.borrow().contexts, 1);
     rig.settle();

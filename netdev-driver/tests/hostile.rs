@@ -88,7 +88,7 @@ fn in_ring_pretends<W: Wire>() {
         set_head(&rig, Queue::InIpv4, u32::MAX / 2);
         if let Some(misbehaviour) = rig.interrupts().misbehaviour {
             assert_eq!(misbehaviour, PeerMisbehaviour::Index(u32::MAX / 2));
-            rig.endpoint.close();
+            rig.endpoint.close(0);
             rig.assert_counters();
             return;
         }
@@ -107,7 +107,7 @@ fn deferred_ring_pretends<W: Wire>() {
         }
         // A chain is never freed by the driver itself.
         let item = rig.server.frame(&frame, &[50]).unwrap();
-        let outcome = if rig.server.send(item) { rig.endpoint.start() } else { Outcome::default() };
+        let outcome = if rig.server.send(item) { rig.endpoint.start(0) } else { Outcome::default() };
         rig.step();
         let polled = rig.endpoint.poll();
         let misbehaviour = outcome.misbehaviour.or(polled.misbehaviour);
@@ -193,13 +193,13 @@ mod on {
         for number in 0..5 {
             rig.wire(&ipv4_frame(60, number));
         }
-        assert_eq!(rig.endpoint.audit().mbufs_transmitting, 10);
+        assert_eq!(rig.endpoint.audit(0).mbufs_transmitting, 10);
         let _ = rig.endpoint.watchdog(1_000);
         let _ = rig.endpoint.watchdog(STUCK_NS - 1);
         assert_eq!(rig.count(Counter::DeviceResets), 0);
         let _ = rig.endpoint.watchdog(STUCK_NS + 1_000);
         assert_eq!(rig.count(Counter::DeviceResets), 1);
-        assert_eq!(rig.endpoint.audit().mbufs_transmitting, 0);
+        assert_eq!(rig.endpoint.audit(0).mbufs_transmitting, 0);
         assert_eq!(rig.server.receive().len(), 5, "what had come is not lost");
         rig.server.drain_deferred();
         rig.set(false, false);
@@ -227,8 +227,8 @@ mod on {
         let guards = [0, 1].map(|pool| view.pool_control(pool).unwrap().mutex().lock_protocol());
         rig.server.space.want();
         let outcome = rig.endpoint.poll();
-        assert!(outcome.resume, "the server wants buffers");
-        assert_eq!(rig.endpoint.audit().mbufs_transmitting, 0);
+        assert_eq!(outcome.resume, 1, "the server wants buffers");
+        assert_eq!(rig.endpoint.audit(0).mbufs_transmitting, 0);
         assert_eq!(rig.count(Counter::DeferredFrees), 20);
         assert!(rig.count(Counter::LockFailures) > 0);
         drop(guards);
@@ -242,7 +242,7 @@ mod on {
             ("twice", |rig| {
                 let item = rig.server.frame(&[7; 100], &[]).unwrap();
                 rig.server.out.produce(item).unwrap();
-                assert_eq!(rig.endpoint.start().misbehaviour, None);
+                assert_eq!(rig.endpoint.start(0).misbehaviour, None);
                 item
             }),
             ("a cycle", |rig| {
@@ -294,10 +294,10 @@ mod on {
             rig.set(true, true);
             let item = lie(&mut rig);
             rig.server.out.produce(item).unwrap();
-            let outcome = rig.endpoint.start();
+            let outcome = rig.endpoint.start(0);
             assert!(outcome.misbehaviour.is_some(), "{what}");
-            rig.endpoint.close();
-            assert_eq!(rig.endpoint.audit(), abi::device::Audit::default());
+            rig.endpoint.close(0);
+            assert_eq!(rig.endpoint.audit(0), abi::device::Audit::default());
             assert_eq!(rig.owned(), 0);
             rig.assert_counters();
         }
@@ -327,7 +327,7 @@ mod on {
             let mbuf = rig.server.view.mbuf(item).unwrap();
             mbuf.set_data(mbuf.data() + room - bytes);
             if rig.server.send(item) {
-                assert_eq!(rig.endpoint.start().misbehaviour, None);
+                assert_eq!(rig.endpoint.start(0).misbehaviour, None);
             }
             rig.step();
             assert_eq!(rig.sent().len(), 1);
@@ -343,7 +343,7 @@ mod on {
         let [_, sent, kept] = [0, 1, 2].map(|n| rig.server.frame(&ipv4_frame(300, n), &[]).unwrap());
         let other = rig.server.view.mbuf(kept).unwrap().cluster().unwrap();
         assert!(rig.server.send(sent));
-        assert_eq!(rig.endpoint.start().misbehaviour, None);
+        assert_eq!(rig.endpoint.start(0).misbehaviour, None);
         // SAFETY: the word of the mbuf that names its cluster, inside the leaked window; this is what a hostile server does.
         unsafe { rig.base.add(sent.get() as usize + 24).cast::<u32>().write_volatile(other.get()) };
         rig.step();
@@ -384,23 +384,23 @@ mod on {
                 // SAFETY: inside the leaked window; this is what a hostile server does.
                 unsafe { rig.base.add(at as usize).cast::<u32>().write_volatile(word) };
             }
-            let mut outcomes = vec![rig.interrupts(), rig.endpoint.start()];
+            let mut outcomes = vec![rig.interrupts(), rig.endpoint.start(0)];
             rig.step();
             outcomes.push(rig.endpoint.watchdog(u64::from(round) * 1_000_000));
             rig.sent();
             rig.assert_counters();
             if outcomes.iter().any(|outcome| outcome.misbehaviour.is_some()) || random.below(50) == 0 {
-                rig.endpoint.close();
+                rig.endpoint.close(0);
                 rig.assert_counters();
                 closed += 1;
-                rig.endpoint.open().unwrap();
+                let _ = rig.endpoint.open(0).unwrap();
                 opened += 1;
             }
         }
         assert!(closed > 100 && opened == closed);
         // And after all that an honest server does well.
-        rig.endpoint.close();
-        rig.endpoint.open().unwrap();
+        rig.endpoint.close(0);
+        let _ = rig.endpoint.open(0).unwrap();
         rig.server = Server::new(rig.base, rig.layout);
         rig.sent();
         assert!(rig.wire(&ipv4_frame(60, 1)) && rig.send(&ipv4_frame(60, 2), &[]));
@@ -413,18 +413,18 @@ mod on {
     pub fn windows_open_and_close<W: Wire>(queue: QueueKind) {
         let mut rig = Rig::<W>::new(config(queue));
         for round in 0..20u32 {
-            assert!(rig.endpoint.open().is_err(), "it is open");
+            assert!(rig.endpoint.open(0).is_err(), "it is open");
             assert!(rig.wire(&ipv4_frame(60, round)));
             rig.set(true, true);
             assert!(rig.send(&ipv4_frame(60, round), &[]));
-            rig.endpoint.close();
-            rig.endpoint.close();
+            rig.endpoint.close(0);
+            rig.endpoint.close(0);
             assert!(!rig.wire(&ipv4_frame(60, round)), "a closed device receives nothing");
             assert_eq!(rig.endpoint.interrupt(), Outcome::default());
-            assert_eq!(rig.endpoint.start(), Outcome::default());
+            assert_eq!(rig.endpoint.start(0), Outcome::default());
             assert_eq!(rig.count(Counter::DropNoWindow), u64::from(round) + 1);
             rig.set(false, false);
-            rig.endpoint.open().unwrap();
+            let _ = rig.endpoint.open(0).unwrap();
             // SAFETY: the header is at the start of the leaked window.
             let header = unsafe { rig.base.cast::<abi::window::Header>().read_volatile() };
             assert_eq!((header.generation, Layout::from_header(&header)), (round + 2, Some(rig.layout)));

@@ -56,8 +56,8 @@ impl<L: Link, S: System> Server<L, S> {
     }
 
     /// The line that says where we are.
-    pub fn announcement<'n>(&self, device: &'n str, net: &'n NetInfo) -> Announcement<'n> {
-        Announcement { address: self.stack.address(), device, net }
+    pub fn announcement<'n>(&self, name: &'n str, device: &'n str, net: &'n NetInfo) -> Announcement<'n> {
+        Announcement { address: self.stack.address(), name, device, net }
     }
 }
 
@@ -65,13 +65,14 @@ impl<L: Link, S: System> Server<L, S> {
 #[derive(Clone, Copy, Debug)]
 pub struct Announcement<'n> {
     address: Option<IpCidr>,
+    name: &'n str,
     device: &'n str,
     net: &'n NetInfo,
 }
 
 impl fmt::Display for Announcement<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("net: ")?;
+        write!(f, "{}: ", self.name)?;
         if let Some(address) = self.address {
             write!(f, "{address}")?;
         }

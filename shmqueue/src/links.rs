@@ -49,12 +49,24 @@ impl Item {
 pub trait Links {
     /// The link word of `item`, or `None` if there is no item at that offset.
     fn next(&self, item: Item) -> Option<&AtomicU32>;
+
+    /// How many items there are at most: no honest list is longer. Without an answer a list without an end is not noticed, though each
+    /// call that follows it is bounded.
+    #[inline]
+    fn items(&self) -> u32 {
+        u32::MAX
+    }
 }
 
 impl<L: Links + ?Sized> Links for &L {
     #[inline(always)]
     fn next(&self, item: Item) -> Option<&AtomicU32> {
         (**self).next(item)
+    }
+
+    #[inline]
+    fn items(&self) -> u32 {
+        (**self).items()
     }
 }
 

@@ -1,6 +1,8 @@
 //! A network device of the kernel's, as its protocol server has it.
 #![expect(unsafe_code, reason = "system calls")]
 
+use core::net::IpAddr;
+
 use abi::{
     Error,
     device::{Audit, NetInfo},
@@ -111,6 +113,34 @@ impl Device {
         // SAFETY: touches no memory.
         unsafe { raw::call(Syscall::DeviceBindThread, [self.0.name().into(), thread.name().into()]) }
             .map(drop)
+    }
+
+    /// From now on frames for an address come to this task's window, where several tasks have the device open.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] if another task has claimed it; [`Error::NoResources`] for too many; [`Error::BadArgument`] if it is not the
+    /// address of one station; [`Error::BadCall`] on the path by message, where filters do this.
+    pub fn claim(&self, address: IpAddr) -> Result<(), Error> {
+        match address {
+            IpAddr::V4(v4) => self.claim_words(4, 0, u32::from(v4).into()),
+            IpAddr::V6(v6) => {
+                let number = u128::from(v6);
+                self.claim_words(6, (number >> 64) as u64, number as u64)
+            }
+        }
+    }
+
+    /// Gives up all that it has claimed.
+    ///
+    /// # Errors
+    /// [`Error::BadCall`] on the path by message.
+    pub fn disclaim(&self) -> Result<(), Error> {
+        self.claim_words(0, 0, 0)
+    }
+
+    fn claim_words(&self, family: u64, high: u64, low: u64) -> Result<(), Error> {
+        // SAFETY: touches no memory.
+        unsafe { raw::call(Syscall::DeviceClaim, [self.0.name().into(), family, high, low]) }.map(drop)
     }
 
     /// Sends a frame, which the kernel copies, on the path by message; `checksum` is the call's.

@@ -1,9 +1,11 @@
 //! From the kernel's first instruction to `main`, and from there to the exit status.
+//!
+//! A first word `@NAME` is not `main`'s: it chooses the protocol server where several run (`ttcp @net1 -r -s`), for any program.
 #![expect(unsafe_code, reason = "the argument string is where the kernel says")]
 
 use core::{fmt::Display, panic::PanicInfo};
 
-use crate::{console, println, task};
+use crate::{console, net, println, task};
 
 /// The status of a task that panicked.
 pub const PANICKED: u64 = 101;
@@ -98,7 +100,12 @@ pub unsafe fn run<T: Termination>(
         unsafe { core::slice::from_raw_parts(arguments, length) }
     };
     let arguments = str::from_utf8(bytes).unwrap_or("");
-    let status = main(arguments.split_ascii_whitespace()).report(program);
+    let mut words = arguments.split_ascii_whitespace();
+    if let Some(server) = words.clone().next().and_then(|word| word.strip_prefix('@')) {
+        net::choose(server);
+        words.next();
+    }
+    let status = main(words).report(program);
     console::flush();
     task::exit(status)
 }

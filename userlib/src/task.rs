@@ -1,7 +1,7 @@
 //! Tasks: programs of the boot module, spawned and ended.
 #![expect(unsafe_code, reason = "system calls")]
 
-use abi::{Error, syscall::Syscall, thread::TaskInfo};
+use abi::{Error, syscall::Syscall, thread::TaskInfo, usage::Usage};
 
 use crate::{
     port::{Right, SendRight, WellKnown},
@@ -26,6 +26,12 @@ impl Task {
         }
         .and_then(Right::from_value)
         .map(|right| Self(SendRight::new(right)))
+    }
+
+    /// Believes that a right denotes a task; a call refuses it later if not.
+    #[must_use]
+    pub const fn adopt(right: SendRight) -> Self {
+        Self(right)
     }
 
     /// Ends it, with all that it holds.
@@ -70,6 +76,16 @@ pub fn info(index: usize) -> Result<Option<TaskInfo>, Error> {
 /// All tasks.
 pub fn all() -> impl Iterator<Item = TaskInfo> {
     (0..).map_while(|index| info(index).ok()).flatten()
+}
+
+/// How much of the kernel's memory and tables is in use.
+///
+/// # Errors
+/// None that a correct program sees.
+pub fn usage() -> Result<Usage, Error> {
+    let mut usage = Usage::default();
+    // SAFETY: the kernel writes one `Usage` there, and any bytes are one.
+    unsafe { raw::call(Syscall::UsageRead, [(&raw mut usage) as u64]) }.map(|_| usage)
 }
 
 /// The program's name in a row.

@@ -402,6 +402,12 @@ pub struct ChaosArgs {
     /// Of a part, only the cases whose name contains this
     #[arg(long, value_name = "NAME")]
     pub case: Option<String>,
+    /// Draw the curves of the part `livelock` into this file
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// How long the part `soak` takes: 10 if not given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub minutes: Option<u64>,
     /// Print the names and end
     #[arg(long)]
     pub list: bool,

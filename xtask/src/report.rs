@@ -3,13 +3,13 @@
 mod about;
 mod bars;
 mod html;
-mod markup;
+pub mod markup;
 mod pages;
 mod paper;
 pub mod queues;
 mod rows;
 mod stack;
-mod style;
+pub mod style;
 mod svg;
 mod tables;
 

@@ -202,6 +202,21 @@ impl PacketSocket {
     }
 }
 
+/// Takes as few bytes as the host's kernel allows before they are read.
+pub fn be_short_of_room(stream: &TcpStream) {
+    let bytes: libc::c_int = 1;
+    // SAFETY: the value is an int that lives during the call. A refusal leaves the buffer as it was.
+    unsafe {
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVBUF,
+            (&raw const bytes).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        );
+    }
+}
+
 /// Closes with a reset instead of a FIN (SO_LINGER of zero).
 pub fn reset(stream: TcpStream) -> io::Result<()> {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };

@@ -20,6 +20,7 @@ use core::fmt;
 use microkernel::machine::{NetDevice, NetEvent};
 use microkernel::sockets::{Pieces, Shared, Sockets, Wakes};
 use microkernel::{Kernel, cmdline};
+use netdev_driver::claims::Address;
 use netdev_driver::nic::{NicError, TxChecksum};
 
 /// Ticks between two looks of the watchdog.
@@ -81,14 +82,14 @@ pub fn init(kernel: &mut Kernel<Pc>, machine: &mut Pc, line: &'static [u8]) -> R
         Some(name) => core::str::from_utf8(name).ok().and_then(Path::from_name).ok_or(InitError::Path)?,
     };
     // A line that asks for what cannot be is wrong also where there is no device.
-    let config = window::config(line).map_err(InitError::Window)?;
+    let shape = window::shape(line).map_err(InitError::Window)?;
     let Some((function, model)) = board::find_nic() else { return Ok(()) };
     let irq = function.irq();
     // SAFETY: this function runs once, at boot, and nothing else names the static.
     let place = unsafe { NET.get() };
     machine.net = Some(place.insert(match path {
         Path::Window => {
-            Net::Window(window::init(kernel, machine, (function, model), config).map_err(InitError::Window)?)
+            Net::Window(window::init(kernel, machine, (function, model), shape).map_err(InitError::Window)?)
         }
         Path::Ipc => Net::Ipc(ipc::init(kernel, machine, (function, model))?),
         Path::Monolithic => Net::Monolithic(
@@ -104,6 +105,38 @@ pub fn init(kernel: &mut Kernel<Pc>, machine: &mut Pc, line: &'static [u8]) -> R
 /// Serves the device's interrupt.
 #[inline]
 pub fn interrupt(kernel: &mut Kernel<Pc>, machine: &mut Pc) {
+    timed(kernel, machine, serve);
+}
+
+/// Does the device's work, and makes it pay for the time, if somebody could have had it.
+#[inline]
+fn timed(kernel: &mut Kernel<Pc>, machine: &mut Pc, work: impl FnOnce(&mut Kernel<Pc>, &mut Pc)) {
+    if !kernel.is_wanted() {
+        work(kernel, machine);
+        return;
+    }
+    let start = machine.clock.now_ns();
+    work(kernel, machine);
+    let spent = machine.clock.now_ns() - start;
+    if machine.nic_quota.spend(spent)
+        && let Some(irq) = machine.nic_irq
+    {
+        machine.pic.mask(irq);
+    }
+}
+
+/// Nobody wants the processor: the device can have it.
+#[inline]
+pub fn idle(machine: &mut Pc) {
+    if machine.nic_quota.idle()
+        && let Some(irq) = machine.nic_irq
+    {
+        machine.pic.unmask(irq);
+    }
+}
+
+#[inline]
+fn serve(kernel: &mut Kernel<Pc>, machine: &mut Pc) {
     match machine.net.as_deref_mut() {
         None => {}
         Some(Net::Window(net)) => {
@@ -121,6 +154,19 @@ pub fn interrupt(kernel: &mut Kernel<Pc>, machine: &mut Pc) {
 /// A tick has passed: what the device will not interrupt for.
 #[inline]
 pub fn tick(kernel: &mut Kernel<Pc>, machine: &mut Pc) {
+    if machine.nic_quota.tick()
+        && let Some(irq) = machine.nic_irq
+    {
+        machine.pic.unmask(irq);
+    }
+    // What has had too much of the processor does not get more by the clock.
+    if !machine.nic_quota.is_masked() {
+        timed(kernel, machine, poll);
+    }
+}
+
+#[inline]
+fn poll(kernel: &mut Kernel<Pc>, machine: &mut Pc) {
     let ipc_is_due = match machine.net.as_deref_mut() {
         None => false,
         Some(Net::Window(net)) => {
@@ -156,35 +202,49 @@ fn with_ipc(
 }
 
 impl NetDevice for Net {
-    fn window(&self) -> (u64, u64) {
+    fn windows(&self) -> usize {
         match self {
-            Self::Window(net) => net.window(),
+            Self::Window(net) => net.windows(),
+            Self::Ipc(_) | Self::Monolithic(_) => 0,
+        }
+    }
+
+    fn window(&self, at: usize) -> (u64, u64) {
+        match self {
+            Self::Window(net) => net.window(at),
             Self::Ipc(_) | Self::Monolithic(_) => (0, 0),
         }
     }
 
-    fn open(&mut self) -> Result<(), Error> {
+    fn open(&mut self, at: usize) -> Result<NetEvent, Error> {
         match self {
-            Self::Window(net) => net.open(),
-            Self::Ipc(net) => net.open(),
+            Self::Window(net) => net.open(at),
+            Self::Ipc(net) => net.open().map(|()| NetEvent::default()),
             // The stack has it.
             Self::Monolithic(_) => Err(Error::Exists),
         }
     }
 
-    fn close(&mut self) {
+    fn close(&mut self, at: usize) {
         match self {
-            Self::Window(net) => net.close(),
+            Self::Window(net) => net.close(at),
             Self::Ipc(net) => net.close(),
             Self::Monolithic(_) => {}
         }
     }
 
     #[inline]
-    fn start(&mut self) -> NetEvent {
+    fn start(&mut self, at: usize) -> NetEvent {
         match self {
-            Self::Window(net) => net.start(),
+            Self::Window(net) => net.start(at),
             Self::Ipc(_) | Self::Monolithic(_) => NetEvent::default(),
+        }
+    }
+
+    fn claim(&mut self, at: usize, address: Option<Address>) -> Result<(), Error> {
+        match self {
+            Self::Window(net) => net.claim(at, address),
+            Self::Ipc(_) | Self::Monolithic(_) => Err(Error::BadCall),
         }
     }
 
@@ -196,9 +256,9 @@ impl NetDevice for Net {
         }
     }
 
-    fn audit(&self) -> Audit {
+    fn audit(&self, at: usize) -> Audit {
         match self {
-            Self::Window(net) => net.audit(),
+            Self::Window(net) => net.audit(at),
             // No mbuf or cluster is anywhere.
             Self::Ipc(_) | Self::Monolithic(_) => Audit::default(),
         }
@@ -260,6 +320,13 @@ impl Sockets for Net {
         match self {
             Self::Monolithic(net) => net.shared(name),
             _ => None,
+        }
+    }
+
+    fn heap_bytes(&self) -> u64 {
+        match self {
+            Self::Monolithic(_) => crate::heap::used() as u64,
+            _ => 0,
         }
     }
 

@@ -181,7 +181,7 @@ impl MonolithicNet {
             }
         }
         self.again = self.server.stack.link.device.take_again();
-        NetEvent { resume: self.server.system.wakes.any(), violation: None }
+        NetEvent { resume: u32::from(self.server.system.wakes.any()), ..NetEvent::default() }
     }
 
     /// A tick has passed: timers of the stack, and what the device will not interrupt for.
@@ -203,7 +203,7 @@ impl MonolithicNet {
         if !self.announced && self.server.is_up() {
             self.announced = true;
             let net = self.server.stack.link.device.info();
-            let _ = writeln!(Out, "{}", self.server.announcement(DEVICE, &net));
+            let _ = writeln!(Out, "{}", self.server.announcement("net", DEVICE, &net));
         }
         event
     }

@@ -1,12 +1,13 @@
 //! The path by window: the driver's end of the memory that the kernel shares with the protocol server.
 //!
 //! The command line chooses the shape of the window: `pools=` and `clusters=` (of all pools together; each pool has a power
-//! of two of them, and twice as many mbufs), and what its queues are: `queue=dual` (the default) or `queue=ring`.
-#![expect(unsafe_code, reason = "takes the ledger's static, once")]
+//! of two of them, and twice as many mbufs), what its queues are: `queue=dual` (the default) or `queue=ring`, and how many windows
+//! there are: `servers=` (1 by default), each for a protocol server of its own, or `windows=` where other tasks are to have some too.
+#![expect(unsafe_code, reason = "takes the ledgers' statics, once")]
 
 use super::WATCHDOG_TICKS;
 use crate::arch::global::Global;
-use crate::arch::hal::{PciHal, take_window};
+use crate::arch::hal::{PciHal, take_buffers, take_window};
 use crate::arch::machine::Pc;
 use crate::arch::pci::Function;
 use abi::Error;
@@ -15,8 +16,9 @@ use abi::window::{Config, ConfigError, POOLS_MAX, QueueKind};
 use core::fmt;
 use microkernel::machine::NetEvent;
 use microkernel::{Kernel, cmdline};
+use netdev_driver::claims::{Address, ClaimError};
 use netdev_driver::device::{Device, Model};
-use netdev_driver::endpoint::Outcome;
+use netdev_driver::endpoint::{OpenError, Outcome, PRIVATE_BYTES, WINDOWS_MAX};
 use netdev_driver::ledger::Ledger;
 use netdev_driver::nic::NicError;
 
@@ -25,8 +27,8 @@ const POOLS: u64 = 2;
 /// Clusters of all pools together, if the command line does not say: four times what a receive ring takes.
 const CLUSTERS: u64 = 1024;
 
-/// The ledger is too large for a stack.
-static LEDGER: Global<Ledger> = Global::new(Ledger::new());
+/// The ledgers are too large for a stack.
+static LEDGERS: [Global<Ledger>; WINDOWS_MAX] = [const { Global::new(Ledger::new()) }; WINDOWS_MAX];
 
 /// The device.
 pub struct WindowNet {
@@ -43,7 +45,11 @@ pub enum InitError {
     Config(ConfigError),
     /// The command line asks for a kind of queue that there is not.
     Queue,
-    /// There is no memory for its rings and the window.
+    /// The command line asks for no server, or for too many.
+    Servers,
+    /// The command line asks for fewer windows than servers, or for too many.
+    Windows,
+    /// There is no memory for its rings and the windows.
     NoMemory,
     /// The device does not answer as it should.
     Nic(NicError),
@@ -60,6 +66,10 @@ impl fmt::Display for InitError {
                 write!(f, "boot: clusters= is more than a window can hold")
             }
             Self::Queue => write!(f, "boot: queue= must be dual or ring"),
+            Self::Servers => write!(f, "boot: servers= must be 1 to {WINDOWS_MAX}"),
+            Self::Windows => {
+                write!(f, "boot: windows= must be one for each server at least, and at most {WINDOWS_MAX}")
+            }
             Self::NoMemory => write!(f, "boot: too little memory for the window: give QEMU more with -m"),
             Self::Nic(error) => write!(f, "boot: net0: {error}"),
         }
@@ -74,23 +84,46 @@ pub fn init(
     kernel: &mut Kernel<Pc>,
     machine: &mut Pc,
     (function, model): (Function, Model),
-    config: Config,
+    (config, windows): (Config, usize),
 ) -> Result<WindowNet, InitError> {
     let layout = config.layout().map_err(InitError::Config)?;
     let frames = kernel.frames();
     let hal = PciHal::new(function, machine.clock, &mut machine.space, frames).ok_or(InitError::NoMemory)?;
-    let window = take_window(layout.bytes as usize, frames).ok_or(InitError::NoMemory)?;
-    // SAFETY: this function runs once, at boot, and nothing else names the static.
-    let ledger = unsafe { LEDGER.get() };
-    let device = Device::new(model, hal, window, config, ledger).map_err(InitError::Nic)?;
+    let mut window = || take_window(layout.bytes as usize, frames).ok_or(InitError::NoMemory);
+    // SAFETY: this function runs once, at boot, and nothing else names the statics.
+    let ledger = |at: usize| unsafe { LEDGERS[at].get() };
+    let mut device = Device::new(model, hal, window()?, config, ledger(0)).map_err(InitError::Nic)?;
+    for at in 1..windows {
+        device.add_window(window()?, ledger(at)).map_err(InitError::Config)?;
+    }
+    if windows > 1 {
+        let buffers = take_buffers(PRIVATE_BYTES, frames).ok_or(InitError::NoMemory)?;
+        device.set_private(&buffers).map_err(InitError::Nic)?;
+    }
     Ok(WindowNet { device, again: false, ticks: 0 })
 }
 
-/// The shape of the window that the command line asks for.
+/// The shape of a window that the command line asks for, and how many there are to be.
 ///
 /// # Errors
 /// See [`InitError`].
-pub fn config(line: &[u8]) -> Result<Config, InitError> {
+pub fn shape(line: &[u8]) -> Result<(Config, usize), InitError> {
+    let count = |key, default| match cmdline::get(line, key) {
+        None => default,
+        Some(_) => cmdline::number(line, key).map_or(0, |n| usize::try_from(n).unwrap_or(0)),
+    };
+    let servers = count("servers", 1);
+    if !(1..=WINDOWS_MAX).contains(&servers) {
+        return Err(InitError::Servers);
+    }
+    let windows = count("windows", servers);
+    if !(servers..=WINDOWS_MAX).contains(&windows) {
+        return Err(InitError::Windows);
+    }
+    config(line).map(|config| (config, windows))
+}
+
+fn config(line: &[u8]) -> Result<Config, InitError> {
     let number = |key, default| match cmdline::get(line, key) {
         // What is no number is as wrong as one that is too large.
         Some(_) => cmdline::number(line, key).and_then(|n| u32::try_from(n).ok()).unwrap_or(u32::MAX),
@@ -135,37 +168,67 @@ impl WindowNet {
     #[inline]
     fn event(&mut self, outcome: Outcome) -> NetEvent {
         self.again = outcome.again;
-        NetEvent { resume: outcome.resume, violation: outcome.misbehaviour }
+        let Outcome { resume, again: _, misbehaviour, culprit } = outcome;
+        NetEvent { resume, violation: misbehaviour, culprit }
     }
 }
 
 impl WindowNet {
     /// See [`microkernel::machine::NetDevice`], here and below.
-    pub fn window(&self) -> (u64, u64) {
-        (self.device.window().phys(), u64::from(self.device.layout().bytes))
+    pub fn windows(&self) -> usize {
+        self.device.windows()
     }
 
-    pub fn open(&mut self) -> Result<(), Error> {
-        self.again = false;
-        self.device.open().map_err(|_| Error::NoResources)
+    pub fn window(&self, at: usize) -> (u64, u64) {
+        let phys = self.device.window(at).map_or(0, |window| window.phys());
+        (phys, u64::from(self.device.layout().bytes))
     }
 
-    pub fn close(&mut self) {
-        self.device.close();
+    pub fn open(&mut self, at: usize) -> Result<NetEvent, Error> {
+        let outcome = self.device.open(at).map_err(|error| match error {
+            // Frames of the time before are still on their way.
+            OpenError::Busy => Error::Exists,
+            _ => Error::NoResources,
+        })?;
+        let before = self.again;
+        let event = self.event(outcome);
+        self.again |= before;
+        Ok(event)
+    }
+
+    pub fn close(&mut self, at: usize) {
+        self.device.close(at);
     }
 
     #[inline]
-    pub fn start(&mut self) -> NetEvent {
-        let outcome = self.device.start();
-        self.event(outcome)
+    pub fn start(&mut self, at: usize) -> NetEvent {
+        let outcome = self.device.start(at);
+        // What a poll has left behind is left.
+        let before = self.again;
+        let event = self.event(outcome);
+        self.again |= before;
+        event
+    }
+
+    pub fn claim(&mut self, at: usize, address: Option<Address>) -> Result<(), Error> {
+        let Some(address) = address else {
+            self.device.disclaim(at);
+            return Ok(());
+        };
+        self.device.claim(at, address).map_err(|error| match error {
+            ClaimError::Taken => Error::Exists,
+            ClaimError::Full => Error::NoResources,
+            ClaimError::NotUnicast => Error::BadArgument,
+            ClaimError::Closed => Error::Dead,
+        })
     }
 
     pub fn info(&self) -> NetInfo {
         self.device.info()
     }
 
-    pub fn audit(&self) -> Audit {
-        self.device.audit()
+    pub fn audit(&self, at: usize) -> Audit {
+        self.device.audit(at)
     }
 
     pub fn counters(&self, counters: &mut [u64; abi::counters::COUNT]) {

@@ -1,11 +1,14 @@
 //! The network device, `net0`, as the task that has it open uses it. The driver is behind [`NetDevice`].
 
 use abi::Error;
+use abi::counters::Counter;
 use abi::device::{Audit, NetInfo};
 use abi::path::Path;
 use abi::syscall::NAME_MAX;
 use abi::vm::PAGE_BYTES;
 use core::mem::offset_of;
+use netdev_driver::claims::Address;
+use netdev_driver::endpoint::WINDOWS_MAX;
 
 use super::{Answer, Bytes, name};
 use crate::kernel::{Device, Kernel};
@@ -13,16 +16,26 @@ use crate::machine::{Machine, NetDevice, Outcome};
 use crate::names::Right;
 use crate::port::Kind;
 
+/// How a task has the device open.
+enum Opened {
+    /// With the window of this number.
+    Window(usize),
+    /// On the path by message, as this opener.
+    Messages(u8),
+}
+
 impl<M: Machine> Kernel<M> {
-    /// Does the name denote the device, and is it the running task that has it open?
+    /// Does the name denote the device, and is it the running task that has it open? With which window.
     #[inline]
-    fn device_named(&self, raw: u64) -> Result<(), Error> {
+    fn device_named(&self, raw: u64) -> Result<usize, Error> {
         let Right::Send(port) = self.tasks[usize::from(self.current_task)].names.get(name(raw)?)? else {
             return Err(Error::BadRight);
         };
         match self.ports.kind(port) {
-            Kind::Device if self.device.owner == Some(self.current_task) => Ok(()),
-            Kind::Device => Err(Error::Denied),
+            Kind::Device(at) => {
+                let at = usize::from(at) % WINDOWS_MAX;
+                if self.devices[at].owner == Some(self.current_task) { Ok(at) } else { Err(Error::Denied) }
+            }
             // There is no window on that path.
             Kind::NetIo(_) => Err(Error::BadCall),
             Kind::Dead => Err(Error::Dead),
@@ -31,20 +44,20 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// As [`Kernel::device_named`], and if it is so on the path by message, as which opener.
-    fn device_on_any_path(&self, raw: u64) -> Result<Option<u8>, Error> {
+    fn device_on_any_path(&self, raw: u64) -> Result<Opened, Error> {
         match self.device_named(raw) {
-            Ok(()) => Ok(None),
-            Err(Error::BadCall) => self.net_io_named(raw).map(Some),
+            Ok(at) => Ok(Opened::Window(at)),
+            Err(Error::BadCall) => self.net_io_named(raw).map(Opened::Messages),
             Err(error) => Err(error),
         }
     }
 
     #[inline]
     pub(super) fn device_start(&mut self, m: &mut M, device: u64) -> Answer {
-        self.device_named(device)?;
+        let at = self.device_named(device)?;
         let Some(net) = m.net() else { return Err(Error::Dead) };
-        let event = net.start();
-        if event.resume || event.violation.is_some() {
+        let event = net.start(at);
+        if event.resume != 0 || event.violation.is_some() {
             self.net_event(m, event);
         }
         Ok(if self.current.is_none() { Outcome::SWITCHED } else { Outcome::ok(0) })
@@ -61,33 +74,76 @@ impl<M: Machine> Kernel<M> {
             // The stack in the kernel has it.
             Path::Monolithic => return Err(Error::Exists),
         }
-        // Also while somebody still maps the window of the time before.
-        if self.device.owner.is_some() || self.memory.objects.device_in_use() {
+        // One for each task; and none of which somebody still maps what it was before.
+        let free = |at: &usize| {
+            self.devices[*at].owner.is_none() && !self.memory.objects.device_in_use(net.window(*at).0)
+        };
+        if self.devices.iter().any(|device| device.owner == Some(task)) {
             return Err(Error::Exists);
         }
+        let at = (0..net.windows().min(WINDOWS_MAX)).find(free).ok_or(Error::Exists)?;
         if !self.tasks[usize::from(task)].names.has_room(1) {
             return Err(Error::NoResources);
         }
-        let port = self.ports.allocate(Kind::Device)?;
-        if let Err(error) = net.open() {
-            self.kill_port(m, port, 0);
-            return Err(error);
+        let port = self.ports.allocate(Kind::Device(at as u8))?;
+        let event = match net.open(at) {
+            Ok(event) => event,
+            Err(error) => {
+                self.kill_port(m, port, 0);
+                return Err(error);
+            }
+        };
+        if self.devices.iter().all(|device| device.owner.is_none()) {
+            self.note_deliveries(m);
         }
-        self.device = Device { owner: Some(task), port: Some(port), ..Device::CLOSED };
+        self.devices[at] = Device { owner: Some(task), port: Some(port), ..Device::CLOSED };
         self.ports.get_mut(port).references += 1;
         let name = self.insert_right(task, Right::Send(port))?;
+        self.net_event(m, event);
         Ok(Outcome::ok(name.into()))
     }
 
-    pub(super) fn device_map(&mut self, m: &mut M, device: u64) -> Answer {
-        self.device_named(device)?;
+    /// Somebody opens the device that nobody had open: what was delivered until now was for those who had it before.
+    pub(crate) fn note_deliveries(&mut self, m: &mut M) {
+        let mut counters = self.counters;
+        if let Some(net) = m.net() {
+            net.counters(&mut counters);
+        }
+        let delivered =
+            [Counter::DeliveredArp, Counter::DeliveredIpv4, Counter::DeliveredIpv6, Counter::DeliveredOther];
+        self.counters[Counter::DeliveredBefore as usize] =
+            delivered.into_iter().map(|counter| counters[counter as usize]).sum();
+    }
+
+    pub(super) fn device_claim(
+        &mut self,
+        m: &mut M,
+        device: u64,
+        family: u64,
+        high: u64,
+        low: u64,
+    ) -> Answer {
+        let at = self.device_named(device)?;
+        let address = match (family, high, u32::try_from(low)) {
+            (0, ..) => None,
+            (4, 0, Ok(address)) => Some(Address::Ipv4(address.to_be_bytes())),
+            (6, ..) => Some(Address::Ipv6((u128::from(high) << 64 | u128::from(low)).to_be_bytes())),
+            _ => return Err(Error::BadArgument),
+        };
         let Some(net) = m.net() else { return Err(Error::Dead) };
-        let (base, bytes) = net.window();
-        let object = match self.device.object {
+        net.claim(at, address)?;
+        Ok(Outcome::ok(0))
+    }
+
+    pub(super) fn device_map(&mut self, m: &mut M, device: u64) -> Answer {
+        let at = self.device_named(device)?;
+        let Some(net) = m.net() else { return Err(Error::Dead) };
+        let (base, bytes) = net.window(at);
+        let object = match self.devices[at].object {
             Some(object) => object,
             None => {
                 let object = self.memory.objects.create_device(base, bytes / PAGE_BYTES)?;
-                self.device.object = Some(object);
+                self.devices[at].object = Some(object);
                 object
             }
         };
@@ -118,20 +174,27 @@ impl<M: Machine> Kernel<M> {
     }
 
     pub(super) fn device_bind_thread(&mut self, device: u64, thread: u64) -> Answer {
-        let opener = self.device_on_any_path(device)?;
+        let opened = self.device_on_any_path(device)?;
         let thread = Some(self.thread_named(thread)?);
-        match opener.and_then(|opener| self.net_io.openers[usize::from(opener)].as_mut()) {
-            Some(opener) => opener.thread = thread,
-            None => self.device.thread = thread,
+        match opened {
+            Opened::Window(at) => self.devices[at].thread = thread,
+            Opened::Messages(opener) => {
+                if let Some(opener) = &mut self.net_io.openers[usize::from(opener)] {
+                    opener.thread = thread;
+                }
+            }
         }
         Ok(Outcome::ok(0))
     }
 
     pub(super) fn device_audit(&mut self, m: &mut M, device: u64, address: u64) -> Answer {
         // On the path by message all that there is is the kernel's, and nobody's account can be wrong but the kernel's own.
-        self.device_on_any_path(device)?;
+        let at = match self.device_on_any_path(device)? {
+            Opened::Window(at) => at,
+            Opened::Messages(_) => 0,
+        };
         let Some(net) = m.net() else { return Err(Error::Dead) };
-        let audit = net.audit();
+        let audit = net.audit(at);
         let mut bytes = Bytes::<{ size_of::<Audit>() }>::new();
         bytes.put(offset_of!(Audit, mbufs_posted), &audit.mbufs_posted.to_le_bytes());
         bytes.put(offset_of!(Audit, mbufs_transmitting), &audit.mbufs_transmitting.to_le_bytes());

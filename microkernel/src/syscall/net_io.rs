@@ -37,7 +37,7 @@ impl<M: Machine> Kernel<M> {
                 Some(it) if it.task == self.current_task => Ok(opener),
                 _ => Err(Error::Denied),
             },
-            Kind::Device => Err(Error::BadCall),
+            Kind::Device(_) => Err(Error::BadCall),
             Kind::Dead => Err(Error::Dead),
             _ => Err(Error::BadRight),
         }

@@ -4,6 +4,7 @@ use abi::counters::COUNT;
 use abi::port::{BOOTSTRAP, NULL};
 use abi::syscall::{ARGUMENTS_MAX, NAME_MAX};
 use abi::thread::{STATUS_KILLED, TaskInfo};
+use abi::usage::Usage;
 use abi::{Error, port};
 use core::mem::offset_of;
 
@@ -12,8 +13,9 @@ use crate::kernel::Kernel;
 use crate::machine::{Machine, NetDevice, Outcome};
 use crate::names::Right;
 use crate::port::Kind;
+use crate::sockets::Sockets;
 use crate::task::TASKS;
-use crate::thread::priority;
+use crate::thread::State;
 
 impl<M: Machine> Kernel<M> {
     pub(super) fn task_spawn(&mut self, m: &mut M, args: &[u64; 6]) -> Answer {
@@ -24,7 +26,7 @@ impl<M: Machine> Kernel<M> {
             0 => &[],
             length => self.copy_string(m, arguments, length, &mut arguments_room)?,
         };
-        let priority = priority(wanted)?;
+        let priority = self.priority_within(wanted)?;
         let parent = self.current_task;
         let bootstrap = match name(bootstrap)? {
             NULL => Right::None,
@@ -107,6 +109,25 @@ impl<M: Machine> Kernel<M> {
         }
         self.answer_at(m, address, &bytes[..count * 8])?;
         Ok(Outcome::ok(count as u64))
+    }
+}
+
+impl<M: Machine> Kernel<M> {
+    /// Counts what is in use: for who looks whether something was left behind, not for who is in a hurry.
+    pub(super) fn usage_read(&mut self, m: &mut M, address: u64) -> Answer {
+        let tasks = self.tasks.iter().filter(|task| task.space.is_some()).count();
+        let threads = self.threads.iter().filter(|thread| thread.state != State::Free).count();
+        let heap = m.net().map_or(0, |net| net.heap_bytes());
+        let mut bytes = Bytes::<{ size_of::<Usage>() }>::new();
+        let mut put = |at: usize, n: usize| bytes.put(at, &(n as u32).to_le_bytes());
+        put(offset_of!(Usage, tasks), tasks);
+        put(offset_of!(Usage, threads), threads);
+        put(offset_of!(Usage, ports), self.ports.used());
+        put(offset_of!(Usage, objects), self.memory.objects.used());
+        bytes.put(offset_of!(Usage, free_pages), &(self.memory.frames.free_count() as u64).to_le_bytes());
+        bytes.put(offset_of!(Usage, heap_bytes), &heap.to_le_bytes());
+        self.answer_at(m, address, &bytes.0)?;
+        Ok(Outcome::ok(0))
     }
 }
 

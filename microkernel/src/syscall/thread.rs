@@ -61,7 +61,7 @@ impl<M: Machine> Kernel<M> {
         if !user(entry) || !user(stack) || !stack.is_multiple_of(16) {
             return Err(Error::BadAddress);
         }
-        let priority = priority(wanted)?;
+        let priority = self.priority_within(wanted)?;
         let task = self.current_task;
         if !self.tasks[usize::from(task)].names.has_room(1) {
             return Err(Error::NoResources);
@@ -92,8 +92,24 @@ impl<M: Machine> Kernel<M> {
         Ok(Outcome::SWITCHED)
     }
 
+    /// A priority as the running task gave it, for a thread or task that it makes.
+    ///
+    /// # Errors
+    /// [`Error::BadArgument`]; [`Error::Denied`] above what it has been given itself: else any task could keep the servers from running.
+    pub(super) fn priority_within(&self, wanted: u64) -> Result<u8, Error> {
+        let priority = priority(wanted)?;
+        if priority > self.tasks[usize::from(self.current_task)].ceiling {
+            return Err(Error::Denied);
+        }
+        Ok(priority)
+    }
+
     pub(super) fn thread_set_priority(&mut self, thread: u64, wanted: u64) -> Answer {
-        let (thread, priority) = (self.thread_named(thread)?, priority(wanted)?);
+        let (thread, priority) = (self.thread_named(thread)?, self.priority_within(wanted)?);
+        // Who may resume another's thread, as those may that a server serves, may not make it wait for them.
+        if self.threads[usize::from(thread)].task != self.current_task {
+            return Err(Error::Denied);
+        }
         let ready = self.threads[usize::from(thread)].state == State::Ready;
         if ready {
             self.ready.remove(&mut self.threads, thread);

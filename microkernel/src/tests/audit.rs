@@ -54,7 +54,11 @@ impl Rig {
         let kernel = &self.kernel;
         let mut counts = Counts::default();
         counts.port(kernel.host_port);
-        kernel.device.port.into_iter().for_each(|port| counts.port(port));
+        for device in &kernel.devices {
+            device.port.into_iter().for_each(|port| counts.port(port));
+            let object = device.object.map(|object| Right::Memory { object, write: true });
+            object.into_iter().for_each(|right| counts.right(right));
+        }
         for opener in kernel.net_io.openers.iter().flatten() {
             counts.port(opener.port);
             assert_ne!(kernel.tasks[usize::from(opener.task)].id, 0);
@@ -62,11 +66,6 @@ impl Rig {
                 assert_ne!(kernel.threads[usize::from(thread)].state, State::Free);
             }
         }
-        kernel
-            .device
-            .object
-            .into_iter()
-            .for_each(|object| counts.right(Right::Memory { object, write: true }));
         for thread in kernel.threads.iter().filter(|thread| thread.state != State::Free) {
             counts.port(thread.port);
         }
@@ -265,9 +264,9 @@ impl Rig {
         {
             assert_eq!(kernel.threads[usize::from(current)].state, State::Running);
         }
-        assert_eq!(
-            self.m.net.as_ref().is_some_and(|net| net.open),
-            kernel.device.owner.is_some() || kernel.net_io.is_open()
-        );
+        let open = |at| self.m.net.as_ref().is_some_and(|net| net.windows_open[at]);
+        for (at, device) in kernel.devices.iter().enumerate() {
+            assert_eq!(open(at), device.owner.is_some() || at == 0 && kernel.net_io.is_open());
+        }
     }
 }

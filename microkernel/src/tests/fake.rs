@@ -16,7 +16,7 @@ use abi::path::Path;
 use abi::syscall::Syscall;
 use abi::vm::PAGE_BYTES;
 
-use netdev_driver::nic::TxChecksum;
+use netdev_driver::{claims::Address, endpoint::WINDOWS_MAX, nic::TxChecksum};
 
 use crate::elf::tests::{EXECUTE, Piece, READ, WRITE, file};
 use crate::frames::Frames;
@@ -28,6 +28,8 @@ use crate::thread::THREADS;
 /// Usable memory starts here; below is the device's window.
 const RAM: u64 = 1 << 20;
 pub(crate) const WINDOW: (u64, u64) = (0x8_0000, 0x8000);
+/// The second one, where there are two.
+pub(crate) const SECOND_WINDOW: (u64, u64) = (0x9_0000, 0x8000);
 
 /// Where the test programs have a page of text, and data that can be written.
 pub(crate) const TEXT: u64 = 0x40_0000;
@@ -39,7 +41,11 @@ type Written = (Vec<(u64, usize)>, Option<TxChecksum>);
 
 #[derive(Default)]
 pub(crate) struct FakeNet {
-    pub open: bool,
+    /// By their numbers.
+    pub windows_open: [bool; WINDOWS_MAX],
+    /// There are two.
+    pub two: bool,
+    pub claimed: Vec<(usize, Option<Address>)>,
     pub starts: u32,
     pub event: NetEvent,
     /// The stack in the kernel, where a test has one.
@@ -55,33 +61,45 @@ pub(crate) struct FakeNet {
 }
 
 impl NetDevice for FakeNet {
-    fn window(&self) -> (u64, u64) {
-        WINDOW
+    fn windows(&self) -> usize {
+        1 + usize::from(self.two)
     }
-    fn open(&mut self) -> Result<(), Error> {
-        assert!(!core::mem::replace(&mut self.open, true), "opened twice");
-        Ok(())
+    fn window(&self, at: usize) -> (u64, u64) {
+        [WINDOW, SECOND_WINDOW][at]
     }
-    fn close(&mut self) {
-        assert!(core::mem::replace(&mut self.open, false), "closed twice");
+    fn open(&mut self, at: usize) -> Result<NetEvent, Error> {
+        assert!(!core::mem::replace(&mut self.windows_open[at], true), "opened twice");
+        Ok(NetEvent::default())
+    }
+    fn close(&mut self, at: usize) {
+        assert!(core::mem::replace(&mut self.windows_open[at], false), "closed twice");
         self.sent.append(&mut self.sending);
     }
-    fn start(&mut self) -> NetEvent {
-        assert!(self.open);
+    fn claim(&mut self, at: usize, address: Option<Address>) -> Result<(), Error> {
+        assert!(self.windows_open[at]);
+        if self.claimed.iter().any(|&(other, claimed)| other != at && address.is_some() && claimed == address)
+        {
+            return Err(Error::Exists);
+        }
+        self.claimed.push((at, address));
+        Ok(())
+    }
+    fn start(&mut self, at: usize) -> NetEvent {
+        assert!(self.windows_open[at]);
         self.starts += 1;
         self.event
     }
     fn info(&self) -> NetInfo {
         NetInfo { mac: [2, 0, 0, 0, 0, 1], window_bytes: WINDOW.1 as u32, ..NetInfo::default() }
     }
-    fn audit(&self) -> Audit {
+    fn audit(&self, _: usize) -> Audit {
         Audit { mbufs_posted: 1, mbufs_transmitting: 2, clusters_posted: 3, clusters_transmitting: 4 }
     }
     fn path(&self) -> Path {
         self.path
     }
     fn write(&mut self, pieces: &[(u64, usize)], checksum: Option<TxChecksum>) -> Result<(), Error> {
-        assert!(self.open && self.path == Path::Ipc && pieces.len() <= 2);
+        assert!(self.windows_open[0] && self.path == Path::Ipc && pieces.len() <= 2);
         let bytes: usize = pieces.iter().map(|piece| piece.1).sum();
         match bytes {
             _ if self.full => Err(Error::QueueFull),

@@ -324,7 +324,7 @@ fn a_bound_thread_that_ends_is_bound_no_more() {
     rig.kernel.tick(&mut rig.m);
     rig.pick();
     rig.send(&Letter::to(send, 1), 0).value();
-    rig.kernel.net_event(&mut rig.m, NetEvent { resume: true, violation: None });
+    rig.kernel.net_event(&mut rig.m, NetEvent { resume: 1, ..NetEvent::default() });
     assert_eq!(rig.kernel.threads[1].pending, 0);
     rig.audit();
 }

@@ -182,7 +182,7 @@ fn the_device_is_one_task_s_and_closes_with_it() {
     assert_eq!(rig.peek(DATA, 6), [2, 0, 0, 0, 0, 1]);
     rig.audit();
     assert_eq!(rig.call(Syscall::PortDeallocate, &[device]), Got::Value(0));
-    assert!(!rig.m.net.as_ref().unwrap().open, "the last name gone, it is closed");
+    assert!(!rig.m.net.as_ref().unwrap().windows_open[0], "the last name gone, it is closed");
     rig.audit();
     rig.poke(DATA, b"net0");
     assert_eq!(
@@ -196,7 +196,55 @@ fn the_device_is_one_task_s_and_closes_with_it() {
     rig.call(Syscall::DeviceMap, &[device]).value();
     rig.audit();
     rig.call(Syscall::TaskExit, &[0]);
-    assert!(!rig.m.net.as_ref().unwrap().open);
+    assert!(!rig.m.net.as_ref().unwrap().windows_open[0]);
+    rig.audit();
+}
+
+#[test]
+fn two_tasks_have_a_window_each_and_one_that_lies_loses_its_own() {
+    use netdev_driver::claims::Address::{Ipv4, Ipv6};
+    let mut rig = Rig::new();
+    rig.m.net.as_mut().unwrap().two = true;
+    rig.poke(DATA, b"net0");
+    let mine = rig.call(Syscall::DeviceOpen, &[DATA, 4]).value();
+    assert_eq!(rig.call(Syscall::DeviceOpen, &[DATA, 4]), Got::Error(Error::Exists), "one for each task");
+    let window = rig.call(Syscall::DeviceMap, &[mine]).value();
+    let at = rig.call(Syscall::VmMap, &[window, 0, super::fake::WINDOW.1, 3]).value();
+    assert_eq!(rig.kernel.tasks[0].tables().pages[&at].0, super::fake::WINDOW.0);
+    rig.spawn("a", "", 6, 0).value();
+    rig.kernel.tick(&mut rig.m);
+    assert_eq!(rig.pick(), Some(1));
+    rig.poke(DATA, b"net0");
+    let other = rig.call(Syscall::DeviceOpen, &[DATA, 4]).value();
+    let window = rig.call(Syscall::DeviceMap, &[other]).value();
+    let at = rig.call(Syscall::VmMap, &[window, 0, super::fake::WINDOW.1, 3]).value();
+    assert_eq!(rig.kernel.tasks[1].tables().pages[&at].0, super::fake::SECOND_WINDOW.0);
+    let claim = |rig: &mut Rig, words: [u64; 3]| {
+        rig.call(Syscall::DeviceClaim, &[other, words[0], words[1], words[2]])
+    };
+    assert_eq!(claim(&mut rig, [4, 0, 0x0a09_0003]), Got::Value(0));
+    assert_eq!(claim(&mut rig, [6, 0xfd09 << 48, 3]), Got::Value(0));
+    for wrong in [[4, 1, 0x0a09_0003], [4, 0, 1 << 32], [5, 0, 1], [u64::MAX, 0, 1]] {
+        assert_eq!(claim(&mut rig, wrong), Got::Error(Error::BadArgument));
+    }
+    assert_eq!(claim(&mut rig, [0, 0, 0]), Got::Value(0));
+    let mut six = [0; 16];
+    (six[0], six[1], six[15]) = (0xfd, 9, 3);
+    let claimed = &rig.m.net.as_ref().unwrap().claimed;
+    assert_eq!(claimed[..], [(1, Some(Ipv4([10, 9, 0, 3]))), (1, Some(Ipv6(six))), (1, None)]);
+    // Each one's thread is resumed for its own; and the second one's lie is the second one's.
+    let thread = rig.kernel.current.unwrap();
+    assert_eq!(rig.call(Syscall::DeviceBindThread, &[other, abi::port::THREAD_SELF.into()]), Got::Value(0));
+    rig.kernel.net_event(&mut rig.m, NetEvent { resume: 1, ..NetEvent::default() });
+    assert_eq!(rig.kernel.threads[usize::from(thread)].pending, 0);
+    rig.kernel.net_event(&mut rig.m, NetEvent { resume: 2, ..NetEvent::default() });
+    assert_ne!(rig.kernel.threads[usize::from(thread)].pending, 0);
+    rig.audit();
+    let violation = Some(shmqueue::PeerMisbehaviour::NotEmpty);
+    rig.kernel.net_event(&mut rig.m, NetEvent { resume: 3, violation, culprit: 1 });
+    assert_eq!(rig.m.net.as_ref().unwrap().windows_open[..2], [true, false]);
+    assert_eq!(rig.pick(), Some(0), "the first goes on");
+    assert_eq!(rig.call(Syscall::DeviceStart, &[mine]), Got::Value(0));
     rig.audit();
 }
 
@@ -209,7 +257,7 @@ fn a_window_that_lies_ends_its_task() {
         assert_eq!(rig.pick(), Some(1));
         rig.poke(DATA, b"net0");
         let device = rig.call(Syscall::DeviceOpen, &[DATA, 4]).value();
-        let event = NetEvent { resume: true, violation: Some(shmqueue::PeerMisbehaviour::NotEmpty) };
+        let event = NetEvent { resume: 1, violation: Some(shmqueue::PeerMisbehaviour::NotEmpty), culprit: 0 };
         if by_interrupt {
             rig.kernel.net_event(&mut rig.m, event);
             assert!(rig.kernel.must_pick());
@@ -219,7 +267,7 @@ fn a_window_that_lies_ends_its_task() {
         }
         let said = b"fault: task a (id 2): the window of net0 holds what cannot be: the peer marks as filled a queue";
         assert!(rig.m.output.starts_with(said));
-        assert!(!rig.m.net.as_ref().unwrap().open);
+        assert!(!rig.m.net.as_ref().unwrap().windows_open[0]);
         assert_eq!(rig.pick(), Some(0));
         rig.audit();
     }

@@ -423,7 +423,7 @@ fn openers_come_and_go_and_take_their_filters_with_them() {
     assert_eq!(came(&mut rig, &frame(IPV4, 2, 60)), Err(Counter::DropNoFilter));
     assert_eq!(take(&mut rig, inbox)[15], 1, "what had come stays");
     assert_eq!(came(&mut rig, &frame(ARP, 3, 60)), Ok(()));
-    assert!(rig.m.net.as_ref().unwrap().open, "one is left");
+    assert!(rig.m.net.as_ref().unwrap().windows_open[0], "one is left");
     // A port that dies takes its filter along, and what is queued there.
     let send = rig.call(Syscall::PortMakeSend, &[other]).value();
     assert_eq!(rig.call(Syscall::PortDeallocate, &[other]), Got::Value(0));
@@ -431,7 +431,7 @@ fn openers_come_and_go_and_take_their_filters_with_them() {
     assert_eq!(rig.kernel.net_io.queued, [0; OPENERS]);
     rig.call(Syscall::PortDeallocate, &[send]).value();
     assert_eq!(rig.call(Syscall::PortDeallocate, &[devices[1]]), Got::Value(0));
-    assert!(!rig.m.net.as_ref().unwrap().open);
+    assert!(!rig.m.net.as_ref().unwrap().windows_open[0]);
     assert_eq!(open(&mut rig), Got::Value(devices[0]), "and open again");
     rig.audit();
 }
@@ -464,7 +464,7 @@ fn a_task_that_ends_gives_up_its_opens_and_others_cannot_use_them() {
     came(&mut rig, &frame(IPV4, 3, 60)).unwrap();
     assert_eq!(rig.call(Syscall::TaskTerminate, &[child]), Got::Value(0));
     rig.audit();
-    assert!(!rig.m.net.as_ref().unwrap().open);
+    assert!(!rig.m.net.as_ref().unwrap().windows_open[0]);
     assert_eq!(came(&mut rig, &frame(IPV4, 4, 60)), Err(Counter::DropNoFilter));
     assert_eq!(rig.call(Syscall::DeviceWrite, &[device, DATA, 60, 0]), Got::Error(Error::Dead));
     assert_eq!(take(&mut rig, moved)[15], 3);

@@ -131,7 +131,7 @@ fn step(rig: &mut Rig, random: &mut Random<'_>) {
         rig.m.now += 1000;
         rig.m.typed.push(b'x');
         rig.kernel.console_input(&mut rig.m);
-        rig.kernel.net_event(&mut rig.m, NetEvent { resume: true, violation: None });
+        rig.kernel.net_event(&mut rig.m, NetEvent { resume: 1, ..NetEvent::default() });
         rig.kernel.tick(&mut rig.m);
         return;
     }
@@ -191,10 +191,12 @@ fn step(rig: &mut Rig, random: &mut Random<'_>) {
             net_io_step(rig, random);
         }
         18 => {
+            let culprit = random.below(2) as usize;
             let event = NetEvent {
-                resume: true,
-                violation: (random.below(50) == 0 && rig.kernel.device.owner != Some(0))
+                resume: random.below(4) as u32,
+                violation: (random.below(50) == 0 && rig.kernel.devices[culprit].owner != Some(0))
                     .then_some(shmqueue::PeerMisbehaviour::NotEmpty),
+                culprit,
             };
             rig.kernel.net_event(&mut rig.m, event);
         }

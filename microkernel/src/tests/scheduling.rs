@@ -77,7 +77,7 @@ fn a_device_event_preempts_at_once_and_only_for_a_higher_priority() {
         assert_eq!(rig.call(Syscall::ThreadSuspend, &[FOREVER]), Got::Blocked);
         rig.pick();
         rig.set_priority(SELF, mine);
-        rig.kernel.net_event(&mut rig.m, NetEvent { resume: true, violation: None });
+        rig.kernel.net_event(&mut rig.m, NetEvent { resume: 1, ..NetEvent::default() });
         assert_eq!(rig.kernel.must_pick(), preempted, "priority {mine}");
         assert_eq!(rig.result(server), Some(Got::Value(WAKE_RESUMED)));
         rig.audit();
@@ -206,4 +206,81 @@ fn tasks_pay_for_their_time_and_not_for_idling() {
     rig.m.now += 7;
     rig.pick();
     assert_eq!(rig.kernel.tasks[0].cpu_ns, 507);
+}
+
+/// A task gets a priority from who makes it. It and what it makes go no higher, and it has no say about others' threads, also where it
+/// holds a right to resume one.
+#[test]
+fn no_task_runs_above_what_it_was_given() {
+    let mut rig = Rig::new();
+    let mine = rig.call(Syscall::PortAllocate, &[]).value();
+    rig.spawn("a", "", 3, mine).value();
+    // It gets a right to the first task's thread, as a server's client does.
+    let given = rig.kernel.retain(crate::names::Right::Send(rig.kernel.threads[0].port));
+    assert_eq!(given, Ok(()));
+    let port = rig.kernel.threads[0].port;
+    let server = rig.kernel.insert_right(1, crate::names::Right::Send(port)).unwrap();
+    rig.call(Syscall::ThreadSuspend, &[1 << 40]);
+    assert_eq!(rig.pick(), Some(1));
+    for priority in [4, 5, 7] {
+        assert_eq!(rig.call(Syscall::ThreadSetPriority, &[SELF, priority]), Got::Error(Error::Denied));
+        let thread = rig.call(Syscall::ThreadCreate, &[TEXT, DATA + DATA_BYTES, 0, priority]);
+        assert_eq!(thread, Got::Error(Error::Denied));
+        assert_eq!(rig.spawn("a", "", priority, 0), Got::Error(Error::Denied));
+    }
+    rig.set_priority(SELF, 1);
+    rig.set_priority(SELF, 3);
+    for priority in [0, 3] {
+        let refused = rig.call(Syscall::ThreadSetPriority, &[server.into(), priority]);
+        assert_eq!(refused, Got::Error(Error::Denied), "another task's thread");
+    }
+    assert_eq!(rig.call(Syscall::ThreadResume, &[server.into()]), Got::Value(0));
+    // A child of its own is bound as well, at whatever it was made with.
+    rig.spawn("a", "", 2, 0).value();
+    assert_eq!(rig.kernel.tasks[2].ceiling, 2);
+    rig.audit();
+}
+
+#[test]
+fn a_server_that_always_has_work_leaves_the_applications_a_part_of_the_time() {
+    let mut rig = Rig::new();
+    rig.set_priority(SELF, 3);
+    let me = rig.current();
+    let (_, server) = rig.thread(5);
+    let mut ticks = [0, 0];
+    for _ in 0..1000 {
+        rig.kernel.tick(&mut rig.m);
+        if rig.kernel.must_pick() {
+            rig.pick();
+        }
+        let runs = rig.current();
+        assert!(runs == me || runs == server);
+        ticks[usize::from(runs == me)] += 1;
+        // An interrupt in the applications' time does not end it.
+        rig.kernel.net_event(&mut rig.m, NetEvent { resume: 1, ..NetEvent::default() });
+    }
+    assert!((200..=300).contains(&ticks[1]), "the application had {} of 1000 ticks", ticks[1]);
+    rig.audit();
+}
+
+#[test]
+fn who_is_relieved_gives_the_rest_back_by_waiting() {
+    let mut rig = Rig::new();
+    rig.set_priority(SELF, 3);
+    let me = rig.current();
+    let (_, server) = rig.thread(5);
+    rig.kernel.tick(&mut rig.m);
+    assert_eq!(rig.pick(), Some(server));
+    let tick_of_relief = (1..20).find(|_| {
+        rig.kernel.tick(&mut rig.m);
+        rig.kernel.must_pick()
+    });
+    assert_eq!(tick_of_relief, Some(3));
+    assert_eq!(rig.pick(), Some(me));
+    assert_eq!(rig.call(Syscall::ThreadSuspend, &[FOREVER]), Got::Blocked);
+    assert_eq!(rig.pick(), Some(server));
+    for _ in 0..20 {
+        rig.kernel.tick(&mut rig.m);
+        assert!(!rig.kernel.must_pick(), "nobody is kept waiting");
+    }
 }

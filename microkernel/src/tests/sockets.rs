@@ -366,7 +366,7 @@ fn threads_that_the_stack_wants_resumed_are_by_calls_and_by_interrupts() {
         stack(&mut rig).wakes.add(waiter);
         stack(&mut rig).wakes.add(u16::MAX);
         if interrupt {
-            let event = NetEvent { resume: true, violation: None };
+            let event = NetEvent { resume: 1, ..NetEvent::default() };
             rig.kernel.net_event(&mut rig.m, event);
             assert!(rig.kernel.must_pick(), "its priority is higher");
         } else {

@@ -91,6 +91,7 @@ fn wild_addresses() {
         refuse(&mut rig, Syscall::DeviceInfo, &[device, at], Error::BadAddress);
         refuse(&mut rig, Syscall::DeviceAudit, &[device, at], Error::BadAddress);
         refuse(&mut rig, Syscall::CountersRead, &[at, 3], Error::BadAddress);
+        refuse(&mut rig, Syscall::UsageRead, &[at], Error::BadAddress);
     }
     for at in [0, USER_MIN - 16, USER_END, USER_END + 16, u64::MAX - 15, 0xffff_8000_0000_0000] {
         refuse(&mut rig, Syscall::ThreadCreate, &[at, DATA + 4096, 0, 3], Error::BadAddress);
@@ -133,6 +134,7 @@ fn bad_names_and_wrong_rights() {
         Syscall::DeviceInfo,
         Syscall::DeviceBindThread,
         Syscall::DeviceAudit,
+        Syscall::DeviceClaim,
     ];
     let mut table: Vec<(Syscall, Vec<u64>, Vec<u64>)> = std::vec![
         (Syscall::TaskTerminate, Vec::new(), but(&[TASK])),

@@ -8,7 +8,7 @@ use shmqueue::{
     sync::full_fence,
 };
 
-use super::{BATCH, BUDGET, Counts, Open};
+use super::{BATCH, BUDGET, Counts, open::Open};
 use crate::{
     demux::{self, Drop, Family},
     ledger::Ledger,
@@ -16,14 +16,14 @@ use crate::{
 };
 
 /// The receive ring is refilled when so many buffers are missing: one register write and one lock for all of them.
-const REFILL_AT: u32 = 32;
+pub(super) const REFILL_AT: u32 = 32;
 
 /// By the family.
-const DELIVERED: [Counter; 4] =
+pub(super) const DELIVERED: [Counter; 4] =
     [Counter::DeliveredArp, Counter::DeliveredIpv4, Counter::DeliveredIpv6, Counter::DeliveredOther];
 
 /// Why a buffer from the receive ring does not go on.
-enum Refusal {
+pub(super) enum Refusal {
     /// The device never had it.
     Bogus,
     /// It is a part of a frame that is dropped when its end comes.
@@ -102,37 +102,30 @@ impl Open<'_> {
 
     /// One buffer from the ring: whose the frame in it is, or why there is none.
     #[inline(always)]
-    fn look(&self, ledger: &mut Ledger, done: RxDone, lendable: &mut u32) -> Result<(Item, Family), Refusal> {
+    pub(super) fn look(
+        &self,
+        ledger: &mut Ledger,
+        done: RxDone,
+        lendable: &mut u32,
+    ) -> Result<(Item, Family), Refusal> {
         // The drivers hand out what they were given, and nothing leaves the ring but here: both always succeed.
+        let offset = done.token.wrapping_sub(self.tag);
         let (located, mbuf) =
-            Item::new(done.token).and_then(|item| self.mapped.view().find(item)).ok_or(Refusal::Bogus)?;
+            Item::new(offset).and_then(|item| self.mapped.view().find(item)).ok_or(Refusal::Bogus)?;
         let index = ledger.deliver(located).ok_or(Refusal::Bogus)?;
         let (cluster, frame) = self.mapped.frame(index).ok_or(Refusal::Dropped(Counter::DropDeviceError))?;
-        let whole = Flags::PACKET.with(Flags::EXTERNAL);
-        let checked = match done.status {
-            RxStatus::Good => whole,
-            RxStatus::ChecksumGood => whole.with(Flags::DATA_CHECKSUM_GOOD).with(Flags::IP_CHECKSUM_GOOD),
-            status => return Err(trouble(status).map_or(Refusal::Fragment, Refusal::Dropped)),
-        };
-        let family = match demux::classify(done.len, |index| frame.word(index)) {
-            Ok(family) => family,
-            Err(drop) => return Err(Refusal::Dropped(cause(drop))),
-        };
+        let (family, flags) = examine(done, |index| frame.word(index))?;
         if *lendable == 0 {
             return Err(Refusal::Dropped(Counter::DropNoBuffer));
         }
         *lendable -= 1;
-        let flags = match family {
-            Family::Ipv4 => checked.with(Flags::IP_CHECKSUM_GOOD),
-            _ => checked,
-        };
         mbuf.set_packet(cluster, done.len, flags);
         Ok((located.item(), family))
     }
 
     /// Counts what is no good frame; its buffer goes back into the ring.
     #[cold]
-    fn refuse<N: Nic>(
+    pub(super) fn refuse<N: Nic>(
         &self,
         nic: &mut N,
         ledger: &mut Ledger,
@@ -152,12 +145,12 @@ impl Open<'_> {
                 counts.add(cause, 1);
             }
         }
-        self.repost(nic, ledger, done.token);
+        self.repost(nic, ledger, done.token.wrapping_sub(self.tag));
     }
 
-    fn repost<N: Nic>(&self, nic: &mut N, ledger: &mut Ledger, token: u32) {
-        if let Some(cluster) = ledger.deliver_not(token) {
-            nic.rx_post(token, self.mapped.phys(cluster));
+    fn repost<N: Nic>(&self, nic: &mut N, ledger: &mut Ledger, offset: u32) {
+        if let Some(cluster) = ledger.deliver_not(offset) {
+            nic.rx_post(offset + self.tag, self.mapped.phys(cluster));
         }
     }
 
@@ -232,6 +225,12 @@ impl Open<'_> {
     #[inline(always)]
     fn wake(&mut self, touched: u32, counts: &mut Counts) -> bool {
         full_fence();
+        self.wake_fenced(touched, counts)
+    }
+
+    /// The conditions alone, behind a fence for several windows.
+    #[inline(always)]
+    pub(super) fn wake_fenced(&self, touched: u32, counts: &mut Counts) -> bool {
         let mut idle = false;
         for (family, queue) in self.input.iter().enumerate() {
             if touched & 1 << family != 0 {
@@ -254,11 +253,27 @@ impl Open<'_> {
         if missing < at_least {
             return Ok(());
         }
-        let mapped = self.mapped;
+        let (mapped, tag) = (self.mapped, self.tag);
         self.space.try_alloc_cluster_batch(missing, ledger, |mbuf, cluster| {
-            nic.rx_post(mbuf.get(), mapped.phys(cluster.get()));
+            nic.rx_post(mbuf.get() + tag, mapped.phys(cluster.get()));
         })?;
         Ok(())
+    }
+}
+
+/// The family of a frame and the flags of its mbuf, or why it is dropped.
+#[inline(always)]
+pub(super) fn examine(done: RxDone, word: impl Fn(usize) -> u64) -> Result<(Family, Flags), Refusal> {
+    let whole = Flags::PACKET.with(Flags::EXTERNAL);
+    let checked = match done.status {
+        RxStatus::Good => whole,
+        RxStatus::ChecksumGood => whole.with(Flags::DATA_CHECKSUM_GOOD).with(Flags::IP_CHECKSUM_GOOD),
+        status => return Err(trouble(status).map_or(Refusal::Fragment, Refusal::Dropped)),
+    };
+    match demux::classify(done.len, word) {
+        Ok(Family::Ipv4) => Ok((Family::Ipv4, checked.with(Flags::IP_CHECKSUM_GOOD))),
+        Ok(family) => Ok((family, checked)),
+        Err(drop) => Err(Refusal::Dropped(cause(drop))),
     }
 }
 

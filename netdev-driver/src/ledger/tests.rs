@@ -149,7 +149,12 @@ fn recovery_finds_everything() {
         ledger.send(m(2 * n + 1), Some(c(16 + n))).unwrap();
     }
     let mut posted = Vec::new();
-    ledger.each_posted(|mbuf, cluster| posted.push((mbuf, cluster)));
+    let mut from = 0;
+    while let Some(mbuf) = ledger.next_posted(from) {
+        let located = geometry().locate_mbuf(Item::new(mbuf).unwrap()).unwrap();
+        posted.push((mbuf, ledger.posted_cluster(located).unwrap()));
+        from = mbuf + 1;
+    }
     assert_eq!(posted, (0..8).map(|n| (mbuf(2 * n), cluster(n))).collect::<Vec<_>>());
     let (mut from, mut sending) = (0, Vec::new());
     while let Some(token) = ledger.next_sending(from) {

@@ -5,6 +5,7 @@
 pub mod e1000;
 pub mod rig;
 pub mod server;
+pub mod several;
 pub mod virtio;
 
 use std::{
@@ -44,6 +45,9 @@ pub struct Memory {
     spare: Vec<Region>,
     /// The window: where received data may go, and what is sent must lie.
     pub window: Option<(u64, u32, abi::window::Layout)>,
+    /// More windows of the same layout, and where the kernel's own receive buffers begin.
+    pub others: Vec<u64>,
+    pub private: Option<u64>,
     /// In place of a window, where the buffers of a direct device begin.
     pub direct: Option<u64>,
     /// Pages from which a direct device may send as well.
@@ -161,13 +165,21 @@ impl Memory {
             assert!(offset.is_multiple_of(2048) && offset / 2048 < u64::from(RX_BUFFERS), "{phys:#x}");
             return;
         }
-        let (start, _, layout) = self.window.expect("a window");
-        let offset =
-            phys.checked_sub(start + u64::from(layout.clusters_at)).expect("a buffer before the clusters");
-        assert!(
-            offset.is_multiple_of(2048) && offset / 2048 < u64::from(layout.config.clusters()),
-            "{phys:#x}"
-        );
+        let (_, _, layout) = self.window.expect("a window");
+        let is_one_of = |start: u64, count: u32| {
+            let offset = phys.wrapping_sub(start);
+            offset.is_multiple_of(2048) && offset / 2048 < u64::from(count)
+        };
+        let is_private = self.private.is_some_and(|start| is_one_of(start, 256));
+        let mut windows = self.windows();
+        let is_cluster =
+            windows.any(|start| is_one_of(start + u64::from(layout.clusters_at), layout.config.clusters()));
+        assert!(is_private || is_cluster, "{phys:#x}");
+    }
+
+    /// Where the windows begin.
+    fn windows(&self) -> impl Iterator<Item = u64> {
+        self.window.iter().map(|window| window.0).chain(self.others.iter().copied())
     }
 
     /// Data to send lies in one cluster, or in the data of one mbuf.
@@ -179,8 +191,10 @@ impl Memory {
             assert!((ours || self.pages.contains(&phys)) && (1..=2048).contains(&bytes), "{phys:#x}");
             return;
         }
-        let (start, _, layout) = self.window.expect("a window");
-        let offset = phys.checked_sub(start).expect("data before the window") as u32;
+        let (_, _, layout) = self.window.expect("a window");
+        let mut windows = self.windows();
+        let start = windows.find(|&start| (start..start + u64::from(layout.bytes)).contains(&phys));
+        let offset = (phys - start.expect("data outside of all windows")) as u32;
         let end = offset + bytes;
         assert!(bytes > 0 && end <= layout.bytes, "data behind the window");
         if offset >= layout.clusters_at {
@@ -278,6 +292,26 @@ impl<M: Model> Machine<M> {
         memory.window = Some((phys, layout.bytes, layout));
         // SAFETY: fresh and leaked.
         (unsafe { Window::new(kernel, phys, layout.bytes as usize) }, server)
+    }
+}
+
+impl<M: Model> Machine<M> {
+    /// Memory for one window more, as the kernel has it and where its server sees it.
+    pub fn another_window(&self, layout: abi::window::Layout) -> (Window, NonNull<u8>) {
+        let mut memory = self.memory.borrow_mut();
+        let (kernel, server, phys) = memory.add_shared(layout.bytes as usize);
+        memory.others.push(phys);
+        // SAFETY: fresh and leaked.
+        (unsafe { Window::new(kernel, phys, layout.bytes as usize) }, server)
+    }
+
+    /// Memory for the kernel's own receive buffers.
+    pub fn private(&self, bytes: usize) -> DmaRegion {
+        let mut memory = self.memory.borrow_mut();
+        let (ptr, phys) = memory.add(bytes);
+        memory.private = Some(phys);
+        // SAFETY: fresh and leaked.
+        unsafe { DmaRegion::new(ptr, phys, bytes) }
     }
 }
 

@@ -128,7 +128,7 @@ impl<W: Wire> Rig<W> {
         let (window, base) = machine.window(layout);
         let ledger = Box::leak(Box::new(Ledger::new()));
         let mut endpoint = Endpoint::new(W::driver(machine.clone()), window, config, ledger).unwrap();
-        endpoint.open().unwrap();
+        let _ = endpoint.open(0).unwrap();
         Self { machine, endpoint, server: Server::new(base, layout), base, layout }
     }
 
@@ -174,7 +174,7 @@ impl<W: Wire> Rig<W> {
     pub fn send(&mut self, bytes: &[u8], cuts: &[usize]) -> bool {
         let Some(item) = self.server.frame(bytes, cuts) else { return false };
         if self.server.send(item) {
-            let outcome = self.endpoint.start();
+            let outcome = self.endpoint.start(0);
             assert_eq!(outcome.misbehaviour, None);
         }
         true
@@ -219,7 +219,7 @@ impl<W: Wire> Rig<W> {
             let _ = self.endpoint.watchdog(tick);
             self.server.receive();
         }
-        let audit = self.endpoint.audit();
+        let audit = self.endpoint.audit(0);
         assert_eq!((audit.mbufs_transmitting, audit.clusters_transmitting), (0, 0));
         assert_eq!(audit.mbufs_posted, audit.clusters_posted);
         self.server.assert_balanced(audit);

@@ -9,6 +9,8 @@ use abi::{
     Error,
     device::NetInfo,
     message::{DATA_MAX, Message, NET_FRAME, frame},
+    socket::Request,
+    supervise::Lease,
 };
 use alloc::{string::String, vec};
 use protocol_server::{
@@ -26,7 +28,7 @@ use userlib::{
 };
 
 use crate::{
-    DEVICE, announce, configure,
+    DEVICE, Number, announce, chaos, configure,
     guest::{Guest, send},
     limit_ns, link_info, now, seed,
 };
@@ -121,10 +123,10 @@ impl Port for Frames {
 }
 
 /// Opens the device, makes a server of it, and runs that for ever.
-pub fn run() -> Result<(), String> {
+pub fn run(number: Number, lease: Option<Lease>) -> Result<(), String> {
     let (mut server, ports, net) = start().map_err(|error| alloc::format!("{DEVICE}: {error}"))?;
-    configure(&mut server)?;
-    serve(&mut server, &ports, &net)
+    configure(&mut server, number, lease)?;
+    serve(&mut server, &ports, (number, &net))
 }
 
 fn start() -> Result<(GuestServer, PortSet, NetInfo), Error> {
@@ -143,14 +145,14 @@ fn start() -> Result<(GuestServer, PortSet, NetInfo), Error> {
 }
 
 /// The loop: a message, or the end of a wait; what it makes to be done; and the next, with the answer to the last.
-fn serve(server: &mut GuestServer, ports: &PortSet, net: &NetInfo) -> Result<(), String> {
+fn serve(server: &mut GuestServer, ports: &PortSet, who: (Number, &NetInfo)) -> Result<(), String> {
     let out_of_line = info::out_of_line_bytes();
     let mut out = vec![0; DATA_MAX].into_boxed_slice();
     // The last that came, and the answer to it.
     let (mut incoming, mut reply) = (Message::new(0, 0), Message::new(0, 0));
     let mut registered = false;
     let mut answer: Option<Answer<'_>> = None;
-    pass(server, net, &mut registered)?;
+    pass(server, who, &mut registered)?;
     loop {
         let limit = wait_limit(server);
         let mut room = server.stack.link.take_room();
@@ -161,14 +163,14 @@ fn serve(server: &mut GuestServer, ports: &PortSet, net: &NetInfo) -> Result<(),
             Ok(mut message) if message.id == NET_FRAME => {
                 let frame = arrived(&mut message);
                 server.stack.link.hand(room, frame);
-                pass(server, net, &mut registered)?;
+                pass(server, who, &mut registered)?;
             }
             Ok(message) => {
                 let transferred = transfer(server, message, &mut out, &mut reply, out_of_line);
                 server.stack.link.give_room(room);
                 match transferred {
                     Some(transferred) => answer = transferred,
-                    None => pass(server, net, &mut registered)?,
+                    None => pass(server, who, &mut registered)?,
                 }
             }
             Err(error) => {
@@ -177,7 +179,7 @@ fn serve(server: &mut GuestServer, ports: &PortSet, net: &NetInfo) -> Result<(),
                     // No place for the rights of the message, say. Others are asked to give theirs back meanwhile.
                     let _ = thread::suspend_ns(SOON_NS);
                 }
-                pass(server, net, &mut registered)?;
+                pass(server, who, &mut registered)?;
             }
         }
     }
@@ -193,7 +195,11 @@ fn wait_limit(server: &mut GuestServer) -> u64 {
 }
 
 /// One pass, and what follows from a new address.
-fn pass(server: &mut GuestServer, net: &NetInfo, registered: &mut bool) -> Result<(), String> {
+fn pass(
+    server: &mut GuestServer,
+    (number, net): (Number, &NetInfo),
+    registered: &mut bool,
+) -> Result<(), String> {
     server.pass(now());
     server.publish_counters();
     let address = match server.stack.address() {
@@ -206,7 +212,7 @@ fn pass(server: &mut GuestServer, net: &NetInfo, registered: &mut bool) -> Resul
     }
     if !*registered && server.is_up() {
         *registered = true;
-        announce(server, net).map_err(|error| alloc::format!("the name service: {error}"))?;
+        announce(server, number, net).map_err(|error| alloc::format!("the name service: {error}"))?;
     }
     Ok(())
 }
@@ -253,6 +259,9 @@ fn transfer<'o>(
 /// Does what a message asks that is no read or write, and answers it.
 #[cold]
 fn answer_message(server: &mut GuestServer, mut message: Received<'_>) {
+    if Request::from_raw(message.id).is_none() {
+        chaos::obey(&message);
+    }
     // The server keeps the carried right or gives it up.
     if let Some(carried) = message.take_carried() {
         let _ = carried.into_name();

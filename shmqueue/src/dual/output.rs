@@ -121,6 +121,8 @@ pub struct OutConsumer<'q, L> {
     queue: &'q DualQueue,
     links: L,
     head: Head,
+    /// Items of the list that was taken last which earlier drains have handed out.
+    handed: u32,
     stats: Stats,
 }
 
@@ -131,6 +133,7 @@ impl<'q, L: Links> OutConsumer<'q, L> {
             queue,
             links,
             head: Head::new(),
+            handed: 0,
             stats: Stats { lock_failures: 0, switches: 0, impossible: 0, locked: 0 },
         }
     }
@@ -143,34 +146,63 @@ impl<'q, L: Links> OutConsumer<'q, L> {
     /// Bounded: no more than `budget` items, and a fixed number of accesses for each, whatever the peer does.
     ///
     /// # Errors
-    /// The list leads to what is no item. The items that `send` took before are sent.
+    /// The list leads to what is no item, or is longer than all items together ([`Links::items`]): else a list without an end, of items
+    /// that are free again by the time when they come round, would keep this side busy for ever. The items that `send` took before are
+    /// sent.
     #[inline]
     pub fn drain(
         &mut self,
         budget: u32,
         mut send: impl FnMut(Item) -> ControlFlow<()>,
     ) -> Result<Drained, PeerMisbehaviour> {
+        self.drain_linked(budget, |_, item| send(item))
+    }
+
+    /// [`drain`](Self::drain) for a `send` that looks for the item by the queue's own [`Links`]: the compiler then sees that they have
+    /// just checked it.
+    ///
+    /// # Errors
+    /// As [`drain`](Self::drain).
+    #[inline(always)]
+    pub fn drain_linked(
+        &mut self,
+        budget: u32,
+        mut send: impl FnMut(&L, Item) -> ControlFlow<()>,
+    ) -> Result<Drained, PeerMisbehaviour> {
         self.set_condition(0);
         let mut left = budget;
+        // What was left when the list was taken; with `handed`, how far this side has come in it.
+        let mut at_list = left;
         loop {
-            if self.head.taken.is_none() && !self.refill() {
-                self.set_condition(1);
-                full_fence(); // pairs with the one in `OutProducer::consumer_idle`
+            if self.head.taken.is_none() {
                 if !self.refill() {
-                    return Ok(Drained::Idle);
+                    self.set_condition(1);
+                    full_fence(); // pairs with the one in `OutProducer::consumer_idle`
+                    if !self.refill() {
+                        return Ok(Drained::Idle);
+                    }
+                    self.set_condition(0);
                 }
-                self.set_condition(0);
+                (self.handed, at_list) = (0, left);
             }
             let Some((item, next)) = self.head.first(&self.links)? else { continue };
             if left == 0 {
+                self.advance(at_list)?;
                 return Ok(Drained::BudgetSpent);
             }
-            left -= 1;
-            if send(item).is_break() {
+            if send(&self.links, item).is_break() {
+                self.advance(at_list - left)?;
                 return Ok(Drained::StoppedByCaller);
             }
+            left -= 1;
             self.head.taken = next;
         }
+    }
+
+    /// Notes that so many items more of a list were handed out, which goes on.
+    fn advance(&mut self, items: u32) -> Result<(), PeerMisbehaviour> {
+        self.handed = self.handed.saturating_add(items);
+        if self.handed > self.links.items() { Err(PeerMisbehaviour::Endless) } else { Ok(()) }
     }
 
     /// Declares the consumer idle at the start, before the producer appends for the first time.

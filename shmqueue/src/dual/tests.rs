@@ -24,6 +24,10 @@ impl Links for Words {
     fn next(&self, item: Item) -> Option<&AtomicU32> {
         self.0.get(item.get() as usize)
     }
+
+    fn items(&self) -> u32 {
+        self.0.len() as u32 - 1
+    }
 }
 
 fn item(n: u32) -> Item {
@@ -206,7 +210,7 @@ fn lists_that_lead_astray_are_the_peers_fault() {
         ControlFlow::Continue(())
     });
     assert_eq!((drained, sent), (Err(PeerMisbehaviour::NotAnItem(77)), 1));
-    // A circle ends with the budget.
+    // A circle ends with the budget, and is noticed then.
     consumer.forget();
     words.0[3].store(3, Relaxed);
     queue.subs[0].head.store(3, Relaxed);
@@ -215,7 +219,7 @@ fn lists_that_lead_astray_are_the_peers_fault() {
         sent += 1;
         ControlFlow::Continue(())
     });
-    assert_eq!((drained, sent), (Ok(Drained::BudgetSpent), 100));
+    assert_eq!((drained, sent), (Err(PeerMisbehaviour::Endless), 100));
     // A queue that nothing was put on cannot be filled.
     let mut input = InProducer::new(&queue, &words);
     queue.subs[0].head.store(9, Relaxed);
@@ -305,4 +309,49 @@ fn two_threads_lose_nothing() {
         interrupt.join().unwrap()
     });
     assert!(switches < N);
+}
+
+/// The peer links the last item to the first. Each drain is bounded by its budget; what notices that there is no end is the count over all of
+/// them.
+#[test]
+fn a_list_without_an_end_is_noticed() {
+    for budget in [1, 2, 3, 7, 100] {
+        let (queue, words) = (DualQueue::new(), Words::new(5));
+        let (mut producer, mut consumer) =
+            (OutProducer::new(&queue, &words), OutConsumer::new(&queue, &words));
+        // What an honest producer can have: all items, twice, in drains of every length.
+        for _ in 0..2 {
+            producer.append_batch(&[1, 2, 3, 4, 5].map(item)).unwrap();
+            let mut got = 0;
+            while consumer
+                .drain(budget, |_| {
+                    got += 1;
+                    ControlFlow::Continue(())
+                })
+                .unwrap()
+                != Drained::Idle
+            {}
+            assert_eq!(got, 5);
+        }
+        producer.append_batch(&[1, 2, 3].map(item)).unwrap();
+        words.0[3].store(1, Relaxed);
+        let mut got = 0;
+        let noticed = (0..=5).find_map(|_| {
+            consumer
+                .drain(budget, |_| {
+                    got += 1;
+                    ControlFlow::Continue(())
+                })
+                .err()
+        });
+        assert_eq!(noticed, Some(PeerMisbehaviour::Endless), "budget {budget}");
+        assert!(got <= 5 + budget, "{got}");
+    }
+    // A caller that takes nothing does not make a list longer.
+    let (queue, words) = (DualQueue::new(), Words::new(5));
+    let (mut producer, mut consumer) = (OutProducer::new(&queue, &words), OutConsumer::new(&queue, &words));
+    producer.append_batch(&[1, 2, 3].map(item)).unwrap();
+    for _ in 0..20 {
+        assert_eq!(consumer.drain(9, |_| ControlFlow::Break(())), Ok(Drained::StoppedByCaller));
+    }
 }

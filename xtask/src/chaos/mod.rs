@@ -2,14 +2,23 @@
 //!
 //! | part | what it does |
 //! | --- | --- |
+//! | [`lies`] | a protocol server that lies, beside an honest one |
+//! | [`link`] | the cable is pulled out and put back under traffic |
+//! | [`load`] | receive livelock, churn, SYN flood, slow peers, exhaustion, soak |
+//! | [`restart`] | the protocol server dies under traffic, and its supervisor, and applications |
 //! | [`wire`] | odd TCP segments, with Linux's answers beside Oriel's |
 //! | [`tools`] | nmap, hping3, scapy and tcpreplay beside an honest transfer |
 //!
 //! The short form of all parts is a step of `cargo xtask test`; docs/what-oriel-survives.md lists each fault with the part that shows it.
 
+mod lies;
+mod link;
+mod load;
+pub mod restart;
 mod tools;
 mod wire;
 
+use std::path::Path;
 use std::time::Instant;
 
 use crate::cli::ChaosArgs;
@@ -28,6 +37,10 @@ pub struct Stage<'a> {
     pub short: bool,
     /// Only what is called so, inside of the part.
     pub case: Option<&'a str>,
+    /// Where curves are drawn.
+    pub svg: Option<&'a Path>,
+    /// How long the soak takes.
+    pub minutes: Option<u64>,
 }
 
 /// A part of the campaign.
@@ -39,11 +52,24 @@ struct Part {
 
 const PARTS: &[Part] = &[
     Part { name: "wire", about: "odd TCP segments, beside Linux's answers", run: odd_segments },
+    Part { name: "lies", about: "a server that lies, beside an honest one", run: lies::run },
+    Part {
+        name: "livelock",
+        about: "short frames at rising rates, beside requests",
+        run: load::livelock::run,
+    },
+    Part { name: "churn", about: "a thousand connections, opened and closed", run: load::churn::run },
+    Part { name: "flood", about: "SYNs from nowhere, with the backlog full", run: load::flood::run },
+    Part { name: "slow", about: "slow readers and writers beside a fast transfer", run: load::slow::run },
+    Part { name: "exhaustion", about: "all of one kind of thing, taken", run: load::exhaustion::run },
+    Part { name: "soak", about: "all sorts of traffic at once, for minutes", run: load::soak::run },
     Part {
         name: "tools",
         about: "nmap, hping3, scapy and tcpreplay, beside honest bytes",
         run: tools::attack,
     },
+    Part { name: "restart", about: "servers that die under traffic", run: restart::restart },
+    Part { name: "link", about: "a cable that comes and goes under traffic", run: link::link },
 ];
 
 /// Runs the command.
@@ -61,7 +87,13 @@ pub fn chaos(args: &ChaosArgs) -> Result<()> {
         setup::ensure(tools::TOOLS).unwrap_or_else(|error| eprintln!("note: {}", error.message()));
     }
     let session = Session::open(Some(Net::Tap), &[], None, &[])?;
-    let stage = Stage { session: &session, short: args.short, case: args.case.as_deref() };
+    let stage = Stage {
+        session: &session,
+        short: args.short,
+        case: args.case.as_deref(),
+        svg: args.svg.as_deref(),
+        minutes: args.minutes,
+    };
     let mut failures = Vec::new();
     for part in PARTS.iter().filter(chosen) {
         println!("== {}: {}", part.name, part.about);

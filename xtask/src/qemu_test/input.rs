@@ -40,7 +40,8 @@ fn bad_input(bed: &Bed) -> Result<()> {
     let folder = bed.session.folder.path();
     let kernel = fs::read(&bed.session.images.kernel).context("kernel")?;
     let (cut, text) = (folder.join("cut-kernel"), folder.join("text"));
-    fs::write(&cut, &kernel[..kernel.len() / 2]).context("cut-kernel")?;
+    // Within what is loaded: half of the file and more is for debuggers.
+    fs::write(&cut, &kernel[..kernel.len() / 16]).context("cut-kernel")?;
     fs::write(&text, "no program").context("text")?;
     let (cut, module) = (cut.display().to_string(), format!("ttcp={}", text.display()));
     let cases: &[(&[&str], i32, &str)] = &[

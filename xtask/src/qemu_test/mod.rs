@@ -7,11 +7,13 @@
 mod applications;
 mod boots;
 mod filters;
-mod hostile;
+pub mod hostile;
 mod input;
 mod lossy;
 mod message_path;
 mod monolithic;
+mod restart;
+mod servers;
 mod transfers;
 
 use std::cell::Cell;
@@ -60,6 +62,8 @@ fn cases() -> Vec<Case> {
         filters::CASES,
         message_path::CASES,
         monolithic::CASES,
+        restart::CASES,
+        servers::CASES,
     ]
     .into_iter()
     .flatten()

@@ -54,7 +54,8 @@ fn heap_is_full(bed: &Bed) -> Result<()> {
         stream.write_all(b"\0").context("to the first listener")?;
         drop(stream);
         vm.console.expect("#ttcp", SOON)?;
-        bed.audit(&mut vm)?;
+        // So that the shell says now who has ended, and not in between.
+        vm.console.command("ps", SOON)?;
     }
     hostile::works_still(bed, &mut vm)?;
     bed.finish(vm)

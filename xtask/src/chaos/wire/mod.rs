@@ -6,7 +6,7 @@
 
 mod corpus;
 mod player;
-mod segment;
+pub mod segment;
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
