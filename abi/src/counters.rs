@@ -117,6 +117,8 @@ counters! {
     DeviceResets "device_resets",
     /// Windows closed because the server wrote what cannot be.
     WindowsClosed "windows_closed",
+    /// Frames delivered before the device was opened the last time: to servers that have ended.
+    DeliveredBefore "delivered_before",
 }
 
 /// How many there are.

@@ -49,6 +49,8 @@ codes! {
         TooLong = 26,
         /// The other side of a shared page wrote what cannot be.
         PeerMisbehaviour = 27,
+        /// The protocol server died, and with it the connection; another takes its place.
+        NetworkReset = 28,
     }
 }
 
@@ -79,6 +81,7 @@ impl Error {
             Error::Unreachable => "network unreachable",
             Error::TooLong => "message too long",
             Error::PeerMisbehaviour => "the peer of a shared page misbehaved",
+            Error::NetworkReset => "the network service died; the connection is lost",
         }
     }
 }

@@ -10,6 +10,7 @@
 //! | [`window`], [`device`] | the protocol server and the kernel's driver (Reynolds and Heller 1991, "Shared Memory & Synchronization") |
 //! | [`filter`] | who opens a network device on the path by message, and the kernel's driver (Mogul, Rashid and Accetta 1987) |
 //! | [`socket`], [`name`] | applications and the servers |
+//! | [`supervise`] | who starts the protocol servers, and starts them again |
 //! | [`path`] | the kernel's command line and anyone who depends on the path |
 //! | [`info`], [`counters`], [`usage`] | the kernel and anyone who measures |
 //! | [`mark`], [`exit`] | the guest and the host that runs it under QEMU |
@@ -33,6 +34,7 @@ pub mod name;
 pub mod path;
 pub mod port;
 pub mod socket;
+pub mod supervise;
 pub mod syscall;
 pub mod thread;
 pub mod usage;

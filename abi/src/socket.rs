@@ -55,6 +55,8 @@ codes! {
         /// nothing now; of a datagram also word 2 its length before it was cut, words 3 to 8 the peer's [`Endpoint`], whose family is
         /// not 0 where there is one.
         Read = 0x20c,
+        /// From whoever watches the server. Any reply is a sign of life: words 1 to 4 the [`crate::supervise::Lease`], 0 if there is none.
+        Lease = 0x20d,
     }
 }
 
@@ -284,6 +286,8 @@ server_counters! {
     NoBuffer "server_no_buffer",
     /// Connections refused because the backlog was full.
     BacklogFull "server_backlog_full",
+    /// Half open connections given up for newer ones, because the backlog was full of them.
+    HalfOpenReplaced "server_half_open_replaced",
     /// Sockets closed because the application wrote what cannot be.
     PeerMisbehaviour "server_peer_misbehaviour",
     /// Sockets open now.

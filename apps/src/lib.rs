@@ -141,7 +141,7 @@ impl fmt::Display for Quotient {
 /// # Errors
 /// No network service.
 pub fn counters() -> Result<Snapshot, Failed> {
-    Service::get(None).and_then(|service| Snapshot::take(Some(service))).during("counters")
+    Service::get(None).and_then(|service| Snapshot::take(Some(&service))).during("counters")
 }
 
 /// Prints what the counters gained, as the end of a line for machines.

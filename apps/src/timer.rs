@@ -31,6 +31,12 @@ impl Timer {
         Ok(Self { before, start: Instant::now() })
     }
 
+    /// When it began.
+    #[must_use]
+    pub const fn started(&self) -> Instant {
+        self.start
+    }
+
     /// Ends.
     ///
     /// # Errors

@@ -304,17 +304,6 @@ impl Geometry {
     pub const fn cluster_pool(&self, index: u32) -> u32 {
         index >> self.clusters_shift
     }
-
-    /// Whether the bytes `start .. start + len` lie in one cluster; if so, that cluster's offset.
-    #[inline(always)]
-    #[must_use]
-    pub const fn cluster_around(&self, start: u32, len: u32) -> Option<Item> {
-        let into = start.wrapping_sub(self.places.clusters);
-        if into >= self.clusters * CLUSTER_BYTES || len > CLUSTER_BYTES - into % CLUSTER_BYTES {
-            return None;
-        }
-        Item::new(start - into % CLUSTER_BYTES)
-    }
 }
 
 /// `offset` as an index into an array of `count` elements of `size` bytes, a power of two. One comparison

@@ -84,7 +84,7 @@ pub use interrupt::{Claim, InterruptSpace, NoLedger};
 #[cfg(loom)]
 pub use memory::LoomMemory;
 pub use pool::{POOL_CONTROL_BYTES, PoolControl, PoolStats, SPACE_CONTROL_BYTES, SpaceControl, init};
-pub use protocol::ProtocolSpace;
+pub use protocol::{Blank, ProtocolSpace};
 pub use view::View;
 
 /// The bytes of one cluster.

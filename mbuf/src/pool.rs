@@ -175,11 +175,11 @@ impl Count {
 ///
 /// Each word is loaded once and checked before anything is taken; the heads are written once, at the end.
 #[inline(always)]
-pub(crate) fn take_pairs(
-    view: &View<'_>,
+pub(crate) fn take_pairs<'w>(
+    view: &View<'w>,
     lists: &Lists,
     n: u32,
-    mut claim: impl FnMut(Located, Located, &Mbuf) -> bool,
+    mut claim: impl FnMut(Located, Located, &'w Mbuf) -> bool,
 ) -> (u32, Result<(), PeerMisbehaviour>) {
     let geometry = view.geometry();
     let mut mbufs = lists.mbufs.load(Relaxed);
@@ -219,6 +219,39 @@ pub(crate) fn take_pairs(
         lists.clusters.store(clusters, Relaxed);
         subtract(&lists.mbufs_free, taken);
         subtract(&lists.clusters_free, taken);
+    }
+    (taken, outcome)
+}
+
+/// Takes up to `n` mbufs off a pool's free list. The caller holds the pool's mutex. `next` and `cluster` of each are set, to none.
+///
+/// Each word is loaded once and checked before it is followed; the head is written once, at the end.
+#[inline(always)]
+pub(crate) fn take_mbufs<'w>(
+    view: &View<'w>,
+    lists: &Lists,
+    n: u32,
+    mut take: impl FnMut(Item, &'w Mbuf),
+) -> (u32, Result<(), PeerMisbehaviour>) {
+    let mut mbufs = lists.mbufs.load(Relaxed);
+    let mut left = n;
+    let mut outcome = Ok(());
+    while left != 0 {
+        let Some(item) = Item::new(mbufs) else { break };
+        let Some(mbuf) = view.mbuf(item) else {
+            outcome = Err(PeerMisbehaviour::NotAnItem(mbufs));
+            break;
+        };
+        mbufs = mbuf.next.load(Relaxed);
+        mbuf.set_next(None);
+        mbuf.set_cluster(None);
+        take(item, mbuf);
+        left -= 1;
+    }
+    let taken = n - left;
+    if taken != 0 {
+        lists.mbufs.store(mbufs, Relaxed);
+        subtract(&lists.mbufs_free, taken);
     }
     (taken, outcome)
 }

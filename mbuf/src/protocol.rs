@@ -22,21 +22,64 @@ use shmqueue::{
     Item, PeerMisbehaviour,
     mutex::ProtocolGuard,
     queue::Consume,
-    sync::{
-        Ordering::{Relaxed, Release},
-        full_fence,
-    },
+    sync::{Ordering::Release, full_fence},
 };
 
 use crate::{
-    ExternalPage, Flags, View,
+    CLUSTER_BYTES, ExternalPage, Flags, Mbuf, View,
     external::External,
-    header::{INTERNAL_BYTES, MBUF_BYTES},
-    pool::{Count, Giving, PoolControl, add, subtract, take_pairs},
+    header::{INTERNAL_AT, INTERNAL_BYTES},
+    pool::{Count, Giving, PoolControl, add, take_mbufs, take_pairs},
 };
 
 /// How many packets of the deferred-free queue are freed at a time.
 const DEFERRED_BATCH: usize = 32;
+
+/// A packet of one mbuf that was allocated just now, with its room already found. Its `next` is none; where its data is, its lengths and
+/// its flags are not set yet.
+#[derive(Clone, Copy)]
+pub struct Blank<'w> {
+    item: Item,
+    mbuf: &'w Mbuf,
+    start: u32,
+}
+
+impl<'w> Blank<'w> {
+    /// The packet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn item(&self) -> Item {
+        self.item
+    }
+
+    /// Its mbuf.
+    #[inline(always)]
+    #[must_use]
+    pub const fn mbuf(&self) -> &'w Mbuf {
+        self.mbuf
+    }
+
+    /// Where its room begins, the mbuf's own or the cluster's.
+    #[inline(always)]
+    #[must_use]
+    pub const fn start(&self) -> u32 {
+        self.start
+    }
+
+    /// Whether its room is a cluster's, and not the mbuf's own.
+    #[inline(always)]
+    #[must_use]
+    pub const fn has_cluster(&self) -> bool {
+        self.start != self.item.get() + INTERNAL_AT
+    }
+
+    /// The bytes of its room.
+    #[inline(always)]
+    #[must_use]
+    pub const fn bytes(&self) -> u32 {
+        if self.has_cluster() { CLUSTER_BYTES } else { INTERNAL_BYTES }
+    }
+}
 
 /// The free space as the server uses it; one per window, used by one thread at a time.
 pub struct ProtocolSpace<'w> {
@@ -79,21 +122,28 @@ impl<'w> ProtocolSpace<'w> {
     /// has one.
     #[inline]
     pub fn alloc(&mut self) -> Option<Item> {
+        let mut got = None;
+        self.alloc_blank_batch(1, |blank| {
+            blank.mbuf.set_packet(blank.start, 0, Flags::PACKET);
+            got = Some(blank.item);
+        });
+        got
+    }
+
+    /// Up to `n` packets of one mbuf that hold their data themselves, up to [`INTERNAL_BYTES`], one lock per pool; hands each to
+    /// `take` and returns how many. Where their data is, their lengths and their flags are the caller's to set.
+    #[inline]
+    pub fn alloc_blank_batch(&mut self, n: u32, mut take: impl FnMut(Blank<'w>)) -> u32 {
+        let mut got = 0;
         self.in_some_pool(|space, pool| {
-            let lists = &pool.lists;
-            let item = Item::new(lists.mbufs.load(Relaxed))?;
-            let Some(mbuf) = space.view.mbuf(item) else {
-                space.note(PeerMisbehaviour::NotAnItem(item.get()));
-                return None;
-            };
-            lists.mbufs.store(mbuf.next.load(Relaxed), Relaxed);
-            subtract(&lists.mbufs_free, 1);
-            mbuf.set_next(None);
-            mbuf.set_cluster(None);
-            mbuf.set_packet(item.get() + (MBUF_BYTES - INTERNAL_BYTES), 0, Flags::PACKET);
-            add(&pool.counters.protocol_allocated, 1);
-            Some(item)
-        })
+            let (taken, outcome) = take_mbufs(&space.view, &pool.lists, n - got, |item, mbuf| {
+                take(Blank { item, mbuf, start: item.get() + INTERNAL_AT });
+            });
+            space.count_batch(pool, taken, outcome);
+            got += taken;
+            (got == n).then_some(())
+        });
+        got
     }
 
     /// An empty packet of one mbuf with a cluster. `None` if no pool has both.
@@ -108,21 +158,36 @@ impl<'w> ProtocolSpace<'w> {
     /// to `take` and returns how many.
     #[inline]
     pub fn alloc_cluster_batch(&mut self, n: u32, mut take: impl FnMut(Item)) -> u32 {
+        self.alloc_blank_cluster_batch(n, |blank| {
+            blank.mbuf.set_packet(blank.start, 0, Flags::EXTERNAL.with(Flags::PACKET));
+            take(blank.item);
+        })
+    }
+
+    /// Up to `n` packets of one mbuf with a cluster, one lock per pool; hands each to `take` and returns how many. Where their data
+    /// is, their lengths and their flags are the caller's to set.
+    #[inline]
+    pub fn alloc_blank_cluster_batch(&mut self, n: u32, mut take: impl FnMut(Blank<'w>)) -> u32 {
         let mut got = 0;
         self.in_some_pool(|space, pool| {
             let (taken, outcome) = take_pairs(&space.view, &pool.lists, n - got, |item, cluster, mbuf| {
-                mbuf.set_packet(cluster.item().get(), 0, Flags::EXTERNAL.with(Flags::PACKET));
-                take(item.item());
+                take(Blank { item: item.item(), mbuf, start: cluster.item().get() });
                 true
             });
-            add(&pool.counters.protocol_allocated, taken);
+            space.count_batch(pool, taken, outcome);
             got += taken;
-            if let Err(misbehaviour) = outcome {
-                space.note(misbehaviour);
-            }
             (got == n).then_some(())
         });
         got
+    }
+
+    /// Counts what was taken from `pool`, whose lock is held.
+    #[inline(always)]
+    fn count_batch(&mut self, pool: &PoolControl, taken: u32, outcome: Result<(), PeerMisbehaviour>) {
+        add(&pool.counters.protocol_allocated, taken);
+        if let Err(misbehaviour) = outcome {
+            self.note(misbehaviour);
+        }
     }
 
     /// Runs `attempt` under the lock of one pool after the other, from the last lucky one on, until it has
@@ -155,8 +220,14 @@ impl<'w> ProtocolSpace<'w> {
     /// Frees packets; the lock is kept while one buffer after the other belongs to the same pool.
     #[inline]
     pub fn free_batch(&mut self, items: &[Item]) {
+        self.free_each(items.iter().copied());
+    }
+
+    /// The same for packets that come one by one. What gives them must not take long: a lock is held.
+    #[inline]
+    pub fn free_each(&mut self, items: impl Iterator<Item = Item>) {
         let mut held = Held::new(self.view, &mut self.external);
-        for &item in items {
+        for item in items {
             if let Err(misbehaviour) = held.free_chain(item) {
                 self.misbehaviour.get_or_insert(misbehaviour);
             }
@@ -262,6 +333,9 @@ impl<'w> ProtocolSpace<'w> {
     }
 }
 
+/// The pool that is locked when none is: there are at most 1024.
+const NO_POOL: u32 = u32::MAX;
+
 /// At most one pool's lock, kept from one buffer to the next, and what goes back to that pool meanwhile.
 struct Held<'h, 'w> {
     view: View<'w>,
@@ -273,12 +347,12 @@ struct Held<'h, 'w> {
 
 impl<'h, 'w> Held<'h, 'w> {
     const fn new(view: View<'w>, external: &'h mut External<'w>) -> Self {
-        Self { view, external, pool: 0, held: None, giving: Giving::NOTHING }
+        Self { view, external, pool: NO_POOL, held: None, giving: Giving::NOTHING }
     }
 
     #[inline(always)]
     fn lock(&mut self, pool: u32) {
-        if self.held.is_none() || self.pool != pool {
+        if self.pool != pool {
             self.change_to(pool);
         }
     }

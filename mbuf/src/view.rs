@@ -10,7 +10,7 @@ use core::ptr::NonNull;
 use shmqueue::{Item, Links, sync::AtomicU32};
 
 #[cfg(not(loom))]
-use crate::header::{INTERNAL_AT, INTERNAL_BYTES};
+use crate::Blank;
 use crate::{
     CLUSTER_BYTES, Geometry, Located, MBUF_BYTES, Mbuf, PoolControl, PoolStats, SpaceControl, memory::Memory,
 };
@@ -191,27 +191,13 @@ impl<'w> View<'w> {
         self.memory.pointer(&self.geometry, data)
     }
 
-    /// The address of `offset`, if the `len` bytes from it on lie in one cluster.
+    /// The address of the room of a packet that was allocated just now, by the space of this view: as many bytes as it says are valid.
+    /// Of another's it is an address somewhere in this window, or none.
     #[cfg(not(loom))]
     #[inline(always)]
-    pub fn cluster_bytes_ptr(&self, offset: u32, len: u32) -> Option<NonNull<u8>> {
-        self.geometry.cluster_around(offset, len)?;
-        Some(self.memory.pointer(&self.geometry, offset))
-    }
-
-    /// The address of `offset`, if the `len` bytes from it on lie in the own data of one mbuf.
-    #[cfg(not(loom))]
-    #[inline(always)]
-    pub fn internal_bytes_ptr(&self, offset: u32, len: u32) -> Option<NonNull<u8>> {
-        let into = offset.wrapping_sub(self.geometry.places().mbufs);
-        let within = (into % MBUF_BYTES).wrapping_sub(INTERNAL_AT);
-        if into >= self.geometry.mbufs() * MBUF_BYTES
-            || within >= INTERNAL_BYTES
-            || len > INTERNAL_BYTES - within
-        {
-            return None;
-        }
-        Some(self.memory.pointer(&self.geometry, offset))
+    pub fn room_ptr(&self, blank: &Blank<'w>) -> Option<NonNull<u8>> {
+        let start = blank.start();
+        (start < self.geometry.places().window_bytes).then(|| self.memory.pointer(&self.geometry, start))
     }
 }
 

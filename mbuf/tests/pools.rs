@@ -44,18 +44,6 @@ fn geometry_finds_what_is_there_and_nothing_else() {
     }
     assert_eq!((mbufs, clusters), (32, 16));
     assert_eq!((geometry.mbuf_at(32), geometry.cluster_at(16)), (None, None));
-    let second = places.clusters + CLUSTER_BYTES;
-    for (start, len, around) in [
-        (second, CLUSTER_BYTES, Item::new(second)),
-        (second + 10, CLUSTER_BYTES - 10, Item::new(second)),
-        (second + 10, CLUSTER_BYTES - 9, None),
-        (second + 10, u32::MAX, None),
-        (second - 1, 1, Item::new(places.clusters)),
-        (places.clusters - 1, 1, None),
-        (places.window_bytes, 0, None),
-    ] {
-        assert_eq!(geometry.cluster_around(start, len), around, "{start} {len}");
-    }
 }
 
 #[test]

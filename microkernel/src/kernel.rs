@@ -3,7 +3,9 @@
 use abi::counters::{COUNT, Counter};
 use abi::info::{COMMAND_LINE_MAX, Info, MAGIC, VERSION};
 use abi::port::{HOST, NULL};
-use abi::thread::{PRIORITY_MAX, PRIORITY_SERVER, STATUS_FAULT, STATUS_WINDOW, WAKE_TIMEOUT};
+use abi::thread::{
+    PRIORITY_APPLICATION, PRIORITY_MAX, PRIORITY_SERVER, STATUS_FAULT, STATUS_WINDOW, WAKE_TIMEOUT,
+};
 use abi::{Error, exit};
 use core::fmt::Write;
 use core::mem::offset_of;
@@ -82,6 +84,9 @@ impl core::fmt::Display for BootError {
     }
 }
 
+/// Ticks after which the applications go first for one.
+const STARVED_TICKS: u8 = 3;
+
 /// The network device as one task has it, with a window of its own.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Device {
@@ -135,6 +140,10 @@ pub struct Kernel<M: Machine> {
     /// No wait ends before.
     next_deadline: u64,
     reschedule: bool,
+    /// Ticks in a row that found a thread above the applications running, and one below it ready.
+    starved: u8,
+    /// Those below go first, until the next tick.
+    relief: bool,
 }
 
 impl<M: Machine> Kernel<M> {
@@ -167,6 +176,8 @@ impl<M: Machine> Kernel<M> {
             since: 0,
             next_deadline: u64::MAX,
             reschedule: false,
+            starved: 0,
+            relief: false,
         }
     }
 
@@ -239,6 +250,13 @@ impl<M: Machine> Kernel<M> {
         self.reschedule || self.current.is_none()
     }
 
+    /// Does any thread run, or want to?
+    #[inline]
+    #[must_use]
+    pub const fn is_wanted(&self) -> bool {
+        self.current.is_some() || self.ready.any_at_least(0)
+    }
+
     /// Chooses who runs next.
     pub fn pick(&mut self, m: &mut M) -> Next<'_, M> {
         let now = m.now_ns();
@@ -248,7 +266,9 @@ impl<M: Machine> Kernel<M> {
         }
         self.since = now;
         self.reschedule = false;
-        let Some(thread) = self.ready.pop(&mut self.threads) else { return Next::Idle };
+        let starving =
+            if self.relief { self.ready.pop_to(&mut self.threads, PRIORITY_APPLICATION as u8) } else { None };
+        let Some(thread) = starving.or_else(|| self.ready.pop(&mut self.threads)) else { return Next::Idle };
         let task = self.threads[usize::from(thread)].task;
         self.threads[usize::from(thread)].state = State::Running;
         self.current = Some(thread);
@@ -294,6 +314,7 @@ impl<M: Machine> Kernel<M> {
                 self.expire(m, now);
             }
         }
+        self.relieve();
         let Some(running) = self.current else { return };
         let thread = &mut self.threads[usize::from(running)];
         thread.ticks_left = thread.ticks_left.saturating_sub(1);
@@ -303,6 +324,27 @@ impl<M: Machine> Kernel<M> {
         }
         self.reschedule |=
             if spent { self.ready.any_at_least(priority) } else { self.ready.any_at_least(priority + 1) };
+    }
+
+    /// A server that always has work must not keep it from those for whom it works: when a thread above the applications has had a few
+    /// ticks while one of theirs was ready, theirs go first for the next. So a flood of packets leaves them a quarter of the time
+    /// (Mogul and Ramakrishnan 1996, section 6: user tasks must make progress too).
+    #[inline]
+    fn relieve(&mut self) {
+        self.relief = false;
+        let above = self.current.is_some_and(|running| {
+            u64::from(self.threads[usize::from(running)].priority) > PRIORITY_APPLICATION
+        });
+        if !above || !self.ready.any_to(PRIORITY_APPLICATION as u8) {
+            self.starved = 0;
+            return;
+        }
+        self.starved += 1;
+        if self.starved >= STARVED_TICKS {
+            self.starved = 0;
+            self.relief = true;
+            self.reschedule = true;
+        }
     }
 
     fn expire(&mut self, m: &mut M, now: u64) {
@@ -355,7 +397,7 @@ impl<M: Machine> Kernel<M> {
 
     /// An interrupt made a thread ready: it runs at once if its priority is higher.
     pub(crate) fn preempt_for(&mut self, thread: u16) {
-        if let Some(running) = self.current {
+        if let Some(running) = self.current.filter(|_| !self.relief) {
             let higher =
                 self.threads[usize::from(thread)].priority > self.threads[usize::from(running)].priority;
             self.reschedule |= higher && self.threads[usize::from(thread)].state == State::Ready;
@@ -364,7 +406,7 @@ impl<M: Machine> Kernel<M> {
 
     /// As [`Kernel::preempt_for`], for whoever was made ready.
     pub(crate) fn preempt_for_any(&mut self) {
-        if let Some(running) = self.current {
+        if let Some(running) = self.current.filter(|_| !self.relief) {
             let priority = self.threads[usize::from(running)].priority;
             self.reschedule |= self.ready.any_at_least(priority + 1);
         }

@@ -72,6 +72,12 @@ impl NetIo {
 static ZEROES: [u8; PAGE_BYTES as usize] = [0; PAGE_BYTES as usize];
 
 impl<M: Machine> Kernel<M> {
+    /// How many have the device open on the path by message.
+    #[must_use]
+    pub fn net_openers(&self) -> usize {
+        self.net_io.openers.iter().flatten().count()
+    }
+
     /// Opens the device for one task more; the task's name for it.
     ///
     /// # Errors
@@ -89,6 +95,7 @@ impl<M: Machine> Kernel<M> {
                 self.kill_port(m, port, 0);
                 return Err(error);
             }
+            self.note_deliveries(m);
         }
         self.net_io.openers[free] = Some(Opener { task, port, thread: None });
         self.ports.get_mut(port).references += 1;

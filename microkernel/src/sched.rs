@@ -36,6 +36,13 @@ impl Ready {
         (self.map as u16) >> priority != 0
     }
 
+    /// Is a thread of this priority, or of a lower one, ready?
+    #[inline]
+    #[must_use]
+    pub const fn any_to(&self, priority: u8) -> bool {
+        self.map & (u8::MAX >> (7 - priority)) != 0
+    }
+
     /// Adds a thread behind its equals.
     #[inline]
     pub fn push_back(&mut self, threads: &mut [Thread], thread: u16) {
@@ -59,6 +66,14 @@ impl Ready {
         Some(head)
     }
 
+    /// Takes the thread that runs next among those of this priority or of a lower one.
+    pub fn pop_to(&mut self, threads: &mut [Thread], priority: u8) -> Option<u16> {
+        let top = (self.map & (u8::MAX >> (7 - priority))).checked_ilog2()?;
+        let head = self.queues[top as usize].head()?;
+        self.remove(threads, head);
+        Some(head)
+    }
+
     /// Takes a thread that is ready out.
     #[inline]
     pub fn remove(&mut self, threads: &mut [Thread], thread: u16) {
@@ -71,7 +86,7 @@ impl Ready {
     }
 
     /// All threads that are ready, each once, if the lists and the map are right.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fake"))]
     pub(crate) fn all(&self, threads: &[Thread]) -> std::vec::Vec<u16> {
         let mut out = std::vec::Vec::new();
         for (priority, queue) in self.queues.iter().enumerate() {
@@ -112,6 +127,12 @@ mod tests {
         let order: std::vec::Vec<_> = core::iter::from_fn(|| ready.pop(&mut threads)).collect();
         assert_eq!(order, [1, 6, 4, 2, 0, 5, 3]);
         assert_eq!(ready.top(), None);
+        ready.push_back(&mut threads, 4);
+        ready.push_back(&mut threads, 3);
+        assert!(ready.any_to(3) && ready.any_to(7) && ready.any_to(0));
+        assert_eq!(ready.pop_to(&mut threads, 4), Some(3));
+        assert_eq!((ready.pop_to(&mut threads, 4), ready.any_to(4), ready.any_to(5)), (None, false, true));
+        assert_eq!(ready.pop_to(&mut threads, 5), Some(4));
         ready.push_back(&mut threads, 7);
         assert!(ready.any_at_least(1) && !ready.any_at_least(2));
         ready.remove(&mut threads, 7);

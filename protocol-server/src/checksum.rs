@@ -68,14 +68,13 @@ impl Sum {
     }
 
     /// Folds to 16 bits; the bytes as they stand in a packet are `to_ne_bytes` of it.
+    ///
+    /// A number plus itself with its halves exchanged has the sum of the halves in its upper one, and the carry of the lower one in it too.
     #[inline]
     #[must_use]
     pub const fn fold(self) -> u16 {
-        let sum = (self.0 >> 32) + (self.0 & 0xffff_ffff);
-        let sum = (sum >> 32) + (sum & 0xffff_ffff);
-        let sum = (sum >> 16) + (sum & 0xffff);
-        let sum = (sum >> 16) + (sum & 0xffff);
-        ((sum >> 16) + (sum & 0xffff)) as u16
+        let sum = (self.0.wrapping_add(self.0.rotate_left(32)) >> 32) as u32;
+        (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
     }
 
     /// Whether data that includes its checksum field is intact.
@@ -93,6 +92,14 @@ impl Sum {
 #[must_use]
 pub fn pseudo_header(addresses: &[u8], protocol: u8, length: usize) -> Sum {
     Sum::new().bytes(addresses).add_u16(u16::from(protocol)).add_u16(length as u16)
+}
+
+/// The same for IPv4, the addresses as one word as it lies in the packet.
+#[inline(always)]
+#[must_use]
+pub const fn pseudo_header_v4(addresses: u64, protocol: u8, length: usize) -> Sum {
+    let rest = (protocol as u16).to_be() as u64 + (length as u16).to_be() as u64;
+    Sum(addresses).with(rest)
 }
 
 #[cfg(test)]
@@ -127,6 +134,27 @@ mod tests {
         for length in (0..200).chain([1459, 1460, 1479, 1480, 1500, 1600]) {
             let got = u16::from_be_bytes(Sum::new().bytes(&data[..length]).fold().to_ne_bytes());
             assert!(same(got, reference(&data[..length])), "length {length}");
+        }
+    }
+
+    #[test]
+    fn every_carry_of_a_fold_comes_around() {
+        let step = |sum: u64| (sum >> 16) + (sum & 0xffff);
+        for high in [0, 1, 0x7fff_ffff, 0x8000_0000, 0xffff_0000, 0xffff_fffe, 0xffff_ffffu64] {
+            for low in [0, 1, 0xffff, 0x1_0000, 0x8000_8000, 0xfffe_ffff, 0xffff_0001, 0xffff_ffff] {
+                let sum = high << 32 | low;
+                let slowly = step(step(step(step(step(sum)))));
+                assert_eq!(u64::from(Sum(sum).fold()), slowly, "{sum:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn both_ways_to_a_pseudo_header_agree() {
+        for (bytes, length) in [([192, 168, 2, 1, 10, 0, 0, 255], 1480), ([255; 8], 65515), ([0; 8], 20)] {
+            let word = u64::from_ne_bytes(bytes);
+            let (quick, slow) = (pseudo_header_v4(word, 6, length), pseudo_header(&bytes, 6, length));
+            assert_eq!(quick.fold(), slow.fold(), "{bytes:?} {length}");
         }
     }
 

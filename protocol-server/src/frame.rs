@@ -5,7 +5,10 @@
 
 use alloc::vec::Vec;
 
-use crate::checksum::{Sum, pseudo_header};
+use crate::{
+    checksum::{Sum, pseudo_header, pseudo_header_v4},
+    socket::blind::Numbers,
+};
 
 const ETHERNET_HEADER: usize = 14;
 const ETHERTYPE_IPV4: u16 = 0x0800;
@@ -172,7 +175,7 @@ impl<'f> Segment4<'f> {
     /// The sum of the pseudo-header.
     #[inline(always)]
     fn pseudo_header(&self) -> Sum {
-        pseudo_header(&self.head[26..34], TCP, self.bytes.len())
+        pseudo_header_v4(self.addresses(), TCP, self.bytes.len())
     }
 
     /// The sum of pseudo-header and segment.
@@ -300,6 +303,12 @@ pub fn is_syn(frame: &[u8]) -> bool {
     flags.is_some_and(|flags| flags & 0x12 == 0x02)
 }
 
+/// The port that a TCP segment comes from.
+#[must_use]
+pub fn source_port(frame: &[u8]) -> Option<u16> {
+    u16_at(frame, tcp_start(frame)?)
+}
+
 /// Where the TCP header of a frame begins that is TCP.
 #[inline(always)]
 pub fn tcp_start(frame: &[u8]) -> Option<usize> {
@@ -341,8 +350,16 @@ const TCP_CHECKSUM_AT: usize = 16;
 /// Where ICMP has its checksum.
 const ICMP_CHECKSUM_AT: usize = 2;
 
-/// A TCP segment that was finished: what the device is to do, and the bytes of its payload.
-pub type FinishedSegment = (Option<ChecksumRequest>, u32);
+/// A TCP segment that was finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FinishedSegment {
+    /// What the device is to do.
+    pub request: Option<ChecksumRequest>,
+    /// The bytes of its payload.
+    pub payload: u32,
+    /// Its numbers.
+    pub numbers: Numbers,
+}
 
 /// As [`finish`], for most TCP segments and for nothing else.
 #[inline]
@@ -351,11 +368,12 @@ pub fn finish_segment(frame: &mut [u8], offload: bool) -> Option<FinishedSegment
     let payload = segment.payload();
     // The field itself is zero, as smoltcp leaves it.
     let value = if offload { segment.pseudo_header().fold() } else { !segment.sum().fold() };
+    let numbers = Numbers::in_header(core::array::from_fn(|i| segment.head[Segment4::START + i]));
     let head = frame.first_chunk_mut::<54>()?;
     let field = Segment4::START + TCP_CHECKSUM_AT;
     [head[field], head[field + 1]] = value.to_ne_bytes();
     let request = ChecksumRequest { start: Segment4::START as u16, offset: TCP_CHECKSUM_AT as u16 };
-    Some((offload.then_some(request), payload))
+    Some(FinishedSegment { request: offload.then_some(request), payload, numbers })
 }
 
 /// Gives a finished TCP segment its checksum, or seeds the field for the device, and an ICMP message its own. Other frames are left as

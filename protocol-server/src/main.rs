@@ -1,6 +1,8 @@
 //! The protocol server's task: opens the device and runs [`protocol_server::server::Server`] for ever, on the path that the kernel's command
 //! line says ([`abi::path`]). Each path's start and loop are a file below `path`.
 //!
+//! The supervisor starts it, and starts another when it ends; one argument may be the lease to go on with (`lease=`, [`Lease`]).
+//!
 //! What it takes from the command line beside that is in [`protocol_server::config`]. When there is an address the server says so and
 //! registers as `net`.
 //!
@@ -11,13 +13,14 @@
 
 extern crate alloc;
 
+mod chaos;
 mod guest;
 mod path {
     pub mod message;
     pub mod window;
 }
 
-use abi::{Error, device::NetInfo, name::NETWORK, path::Path};
+use abi::{Error, device::NetInfo, name::NETWORK, path::Path, supervise::Lease};
 use alloc::string::String;
 use guest::Guest;
 use protocol_server::{
@@ -32,15 +35,23 @@ userlib::entry!(main);
 
 /// The device that is served.
 const DEVICE: &str = "net0";
+/// How the argument begins that says with which lease to go on.
+const LEASE: &str = "lease=";
 
 /// Which server this is, of several; nothing for the first.
 type Number = &'static str;
 
-fn main(mut args: userlib::entry::Args) -> Result<(), String> {
-    let number: Number = args.next().unwrap_or("");
+fn main(args: userlib::entry::Args) -> Result<(), String> {
+    let (mut number, mut lease): (Number, _) = ("", None);
+    for word in args {
+        match word.strip_prefix(LEASE) {
+            Some(text) => lease = lease_of(text),
+            None => number = word,
+        }
+    }
     match info::path() {
-        Path::Window => path::window::run(number),
-        Path::Ipc => path::message::run(number),
+        Path::Window => path::window::run(number, lease),
+        Path::Ipc => path::message::run(number, lease),
         Path::Monolithic => Err(String::from("the stack is in the kernel")),
     }
 }
@@ -59,12 +70,27 @@ fn now() -> Instant {
     Instant::from_micros((time::now_ns() / 1000) as i64)
 }
 
-/// Does what the command line says about addresses.
-fn configure<L: Link>(server: &mut Server<L, Guest>, number: Number) -> Result<(), String> {
+/// Does what the command line says about addresses. Where that is DHCP, goes on with the lease of the server before.
+fn configure<L: Link>(
+    server: &mut Server<L, Guest>,
+    number: Number,
+    lease: Option<Lease>,
+) -> Result<(), String> {
     let option = |key: &str| info::option(&alloc::format!("{key}{number}"));
     server
         .configure(option)
-        .map_err(|NoAddress { key, value }| alloc::format!("{key}{number}={value} is no address"))
+        .map_err(|NoAddress { key, value }| alloc::format!("{key}{number}={value} is no address"))?;
+    if let Some(lease) = lease {
+        server.inherit(lease, now());
+    }
+    Ok(())
+}
+
+/// The words of a [`Lease`], between commas, as the supervisor writes them.
+fn lease_of(text: &str) -> Option<Lease> {
+    let mut words = text.split(',');
+    let mut word = || words.next()?.parse().ok();
+    Lease::from_words([word()?, word()?, word()?, word()?])
 }
 
 /// The name that it is found by.

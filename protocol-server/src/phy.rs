@@ -115,11 +115,11 @@ impl<L: Link> TxToken for Tx<'_, L> {
         let offload = self.link.info().offload & abi::device::offload::TX_CHECKSUM != 0;
         let result = self.link.transmit(length, |buffer| {
             let result = build(buffer);
-            if let Some((request, payload)) = frame::finish_segment(buffer, offload) {
+            if let Some(segment) = frame::finish_segment(buffer, offload) {
                 self.traffic.sent += 1;
-                self.traffic.count_payload(payload);
-                self.traffic.numbers = Numbers::of(buffer);
-                return (result, Built::Send(request));
+                self.traffic.count_payload(segment.payload);
+                self.traffic.numbers = segment.numbers;
+                return (result, Built::Send(segment.request));
             }
             let built = self.fragments.finish(buffer, offload);
             self.traffic.sent += u64::from(built != Built::Keep);

@@ -3,6 +3,7 @@
 use abi::{
     Error,
     socket::{ServerCounter, State},
+    supervise::Lease,
 };
 use alloc::{boxed::Box, vec::Vec};
 use smoltcp::{time::Instant, wire::IpCidr};
@@ -87,6 +88,14 @@ impl<L: Link, S: System> Server<L, S> {
     /// Gets the address by DHCP.
     pub fn use_dhcp(&mut self) {
         self.dhcp = Some(Dhcp::new(&mut self.stack));
+    }
+
+    /// Goes on with the lease of the server whose place this one takes; only where the address comes by DHCP.
+    pub fn inherit(&mut self, lease: Lease, now: Instant) {
+        self.stack.now = now;
+        if let Some(dhcp) = &mut self.dhcp {
+            dhcp.go_on(&mut self.stack, lease);
+        }
     }
 
     /// Whether there is an address that others can reach, not only the link-local one.
@@ -196,8 +205,11 @@ impl<L: Link, S: System> Server<L, S> {
     fn take_socket_frame(&mut self, frame: &[u8], slot: Slot) {
         if let Some(Some(socket)) = self.sockets.get_mut(usize::from(slot)) {
             if matches!(socket.protocol, Protocol::Listener(_)) && is_syn(frame) && !socket.has_room() {
-                self.counters.add(ServerCounter::BacklogFull, 1);
-                return;
+                if !socket.make_room(frame, self.stack.now) {
+                    self.counters.add(ServerCounter::BacklogFull, 1);
+                    return;
+                }
+                self.counters.add(ServerCounter::HalfOpenReplaced, 1);
             }
             socket.dirty = true;
             socket.set.ingress(&mut self.stack, frame);
@@ -255,23 +267,26 @@ impl<L: Link, S: System> Server<L, S> {
     /// `Some`: sleep until that time, in microseconds, or until resumed; then [`wake`](Self::wake). `None`: there is work, and it is
     /// awake.
     pub fn prepare_sleep(&mut self) -> Option<i64> {
-        self.publish_counters();
         self.stack.link.announce_idle();
         self.status.wait_word().announce();
         // One fence for both: pairs with the interrupt handler's before it looks whether we are idle, and with each
         // application's before it loads our wait word.
         shmqueue::sync::full_fence();
         let now = self.stack.now.total_micros();
-        let deadline = self.next_deadline();
+        let mut deadline = self.dhcp.as_ref().map_or(i64::MAX, |dhcp| dhcp.deadline);
         let mut work = self.stack.link.has_frames();
+        let mut open = 0;
         for socket in self.sockets.iter().flatten() {
+            deadline = deadline.min(socket.deadline);
             work |= socket.has_work(now);
+            open += u64::from(socket.owner != 0);
         }
         if work || deadline <= now {
             self.wake();
             return None;
         }
         self.counters.add(ServerCounter::Sleeps, 1);
+        self.publish(open);
         Some(deadline)
     }
 
@@ -284,7 +299,12 @@ impl<L: Link, S: System> Server<L, S> {
     /// Makes the counters readable in the status page.
     pub fn publish_counters(&mut self) {
         let open = self.sockets.iter().flatten().filter(|socket| socket.owner != 0).count();
-        self.counters.set(ServerCounter::Sockets, open as u64);
+        self.publish(open as u64);
+    }
+
+    #[inline(always)]
+    fn publish(&mut self, open: u64) {
+        self.counters.set(ServerCounter::Sockets, open);
         self.counters.set(ServerCounter::NoBuffer, self.stack.link.no_buffer());
         let (mbufs, clusters) = self.stack.link.lent();
         self.counters.set(ServerCounter::MbufsLent, u64::from(mbufs));

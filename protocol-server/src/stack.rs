@@ -22,6 +22,9 @@ use crate::{
 /// The first of the ports that the server chooses from (RFC 6335, section 6).
 const EPHEMERAL_MIN: u16 = 49152;
 
+/// A segment with less payload is the last of its run, most likely. Whether it is, smoltcp is asked; a wrong guess costs a question.
+const SHORT: u64 = 512;
+
 /// Where a received frame has to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
@@ -207,6 +210,48 @@ impl<L: Link> Stack<L> {
         self.traffic.sent != before
     }
 
+    /// Lets a set send all that it can, if there is anything to do for it now; whether it sent something, and when it wants its next turn,
+    /// as [`deadline`](Self::deadline) says.
+    ///
+    /// smoltcp's answer to "when?" costs less than a turn in vain, and after the last segment it is needed anyway.
+    #[inline]
+    pub fn turn(&mut self, set: &mut SocketSet<'_>) -> (bool, i64) {
+        let before = self.traffic.sent;
+        let deadline = loop {
+            let deadline = match self.interface.poll_at(self.now, set) {
+                Some(at) if at <= self.now => None,
+                at => Some(self.not_too_soon(at)),
+            };
+            if let Some(deadline) = deadline {
+                break deadline;
+            }
+            if !self.send_run(set) {
+                break self.deadline(set);
+            }
+        };
+        (self.traffic.sent != before, deadline)
+    }
+
+    /// Lets a set send segment after segment, until one is so short that it was the last; false: until there was nothing to send.
+    #[inline(always)]
+    fn send_run(&mut self, set: &mut SocketSet<'_>) -> bool {
+        loop {
+            let copied = self.traffic.copied_bytes;
+            let mut phy = Phy {
+                link: &mut self.link,
+                frame: None,
+                traffic: &mut self.traffic,
+                fragments: &mut self.fragments,
+            };
+            if self.interface.poll_egress(self.now, &mut phy, set) == PollResult::None {
+                return false;
+            }
+            if self.traffic.copied_bytes - copied < SHORT {
+                return true;
+            }
+        }
+    }
+
     /// Sends what is left of a fragmented datagram: smoltcp keeps one at a time, and the next one would overwrite it.
     pub fn send_fragments(&mut self) {
         // With no sockets the only reason to be polled at once is the fragmenter. The bound is a link that takes no more.
@@ -225,10 +270,13 @@ impl<L: Link> Stack<L> {
     /// again a millisecond later.
     #[inline]
     pub fn deadline(&mut self, set: &SocketSet<'_>) -> i64 {
-        match self.interface.poll_at(self.now, set) {
-            None => i64::MAX,
-            Some(at) => at.total_micros().max(self.now.total_micros() + 1000),
-        }
+        let at = self.interface.poll_at(self.now, set);
+        self.not_too_soon(at)
+    }
+
+    #[inline(always)]
+    fn not_too_soon(&self, at: Option<Instant>) -> i64 {
+        at.map_or(i64::MAX, |at| at.total_micros().max(self.now.total_micros() + 1000))
     }
 }
 

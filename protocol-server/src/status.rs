@@ -83,8 +83,9 @@ impl<M: SharedMemory> StatusPage<M> {
     }
 
     /// Makes the counters readable.
+    #[inline]
     pub fn publish(&self, counters: &Counters) {
-        for (word, value) in self.counters.iter().zip(counters.0) {
+        for (word, &value) in self.counters.iter().zip(&counters.0) {
             word.store(value, Relaxed);
         }
     }

@@ -32,6 +32,7 @@ use crate::{
 mod calls;
 mod datagrams;
 mod hostile;
+mod lease;
 mod ring;
 mod tcp;
 mod transfer;

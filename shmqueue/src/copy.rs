@@ -105,15 +105,15 @@ mod arch {
         }
     }
 
-    /// More than 16 bytes: 128 at a time, by an index that counts up to zero, so that a turn is the moves and two instructions; then 16 at a
-    /// time, then the last 16, which may overlap those before.
+    /// More than 16 bytes: 256 at a time, by an index that counts up to zero, so that a turn is the moves and two instructions; then 128 once,
+    /// then 16 at a time, then the last 16, which may overlap those before.
     #[inline(never)]
     unsafe fn copy_long(dst: *mut u8, src: *const u8, len: usize) {
         debug_assert!(len > 16);
-        let whole = len & !127;
+        let whole = len & !255;
         // SAFETY: `whole <= len`, so both are inside, or at the end of, what the caller promised. The first loop moves the `whole` bytes
-        // before them; the second advances both together and stops with 0 or fewer than 16 bytes missing; the last move covers the 16 bytes
-        // that end the copy, which lie inside because len > 16.
+        // before them; what follows is done only if 128 are left, and advances all three by that; the second loop advances them together and
+        // stops with `left` between -16 and 0, where the last move covers the 16 bytes that end the copy, which lie inside because len > 16.
         unsafe {
             asm!(
                 "test {index}, {index}",
@@ -136,9 +136,48 @@ mod arch {
                 "movdqu [{dst} + {index} + 80], {f}",
                 "movdqu [{dst} + {index} + 96], {g}",
                 "movdqu [{dst} + {index} + 112], {h}",
-                "add {index}, 128",
+                "movdqu {a}, [{src} + {index} + 128]",
+                "movdqu {b}, [{src} + {index} + 144]",
+                "movdqu {c}, [{src} + {index} + 160]",
+                "movdqu {d}, [{src} + {index} + 176]",
+                "movdqu {e}, [{src} + {index} + 192]",
+                "movdqu {f}, [{src} + {index} + 208]",
+                "movdqu {g}, [{src} + {index} + 224]",
+                "movdqu {h}, [{src} + {index} + 240]",
+                "movdqu [{dst} + {index} + 128], {a}",
+                "movdqu [{dst} + {index} + 144], {b}",
+                "movdqu [{dst} + {index} + 160], {c}",
+                "movdqu [{dst} + {index} + 176], {d}",
+                "movdqu [{dst} + {index} + 192], {e}",
+                "movdqu [{dst} + {index} + 208], {f}",
+                "movdqu [{dst} + {index} + 224], {g}",
+                "movdqu [{dst} + {index} + 240], {h}",
+                "add {index}, 256",
                 "jnz 2b",
                 "3:",
+                "cmp {left}, 128",
+                "jb 6f",
+                "movdqu {a}, [{src}]",
+                "movdqu {b}, [{src} + 16]",
+                "movdqu {c}, [{src} + 32]",
+                "movdqu {d}, [{src} + 48]",
+                "movdqu {e}, [{src} + 64]",
+                "movdqu {f}, [{src} + 80]",
+                "movdqu {g}, [{src} + 96]",
+                "movdqu {h}, [{src} + 112]",
+                "movdqu [{dst}], {a}",
+                "movdqu [{dst} + 16], {b}",
+                "movdqu [{dst} + 32], {c}",
+                "movdqu [{dst} + 48], {d}",
+                "movdqu [{dst} + 64], {e}",
+                "movdqu [{dst} + 80], {f}",
+                "movdqu [{dst} + 96], {g}",
+                "movdqu [{dst} + 112], {h}",
+                "add {src}, 128",
+                "add {dst}, 128",
+                "sub {left}, 128",
+                // With nothing left the last 16 bytes are copied once more.
+                "6:",
                 "sub {left}, 16",
                 "jbe 5f",
                 "4:",
@@ -200,7 +239,7 @@ mod tests {
     #[test]
     fn every_length_and_alignment_is_copied_and_nothing_else() {
         let source: Vec<u8> = (0..400u32).map(|n| (n * 7 + 1) as u8).collect();
-        for len in (0..150).chain([191, 192, 193, 255, 256, 257, 320]) {
+        for len in (0..150).chain([191, 192, 193, 255, 256, 257, 320, 383, 384, 385]) {
             for (from, to) in [(0, 0), (1, 0), (0, 1), (3, 8), (15, 15), (7, 2)] {
                 let mut shared = vec![0xa5u8; 400];
                 // SAFETY: `to + len` is inside `shared`, which nobody else refers to.

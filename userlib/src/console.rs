@@ -3,12 +3,15 @@
 
 use core::{fmt, time::Duration};
 
-use abi::{Error, syscall::Syscall};
+use abi::{
+    Error,
+    syscall::{CONSOLE_WRITE_MAX, Syscall},
+};
 
 use crate::{raw, sync::Lock, time::limit_ns};
 
-/// Output gathers here until a line ends or it is full.
-const BUFFER_BYTES: usize = 1024;
+/// Output gathers here until a line ends or it is full: a line up to the longest write of one call is never torn by another task's.
+const BUFFER_BYTES: usize = CONSOLE_WRITE_MAX;
 
 static OUTPUT: Lock<Output> = Lock::new(Output { bytes: [0; BUFFER_BYTES], used: 0 });
 
@@ -45,7 +48,7 @@ impl fmt::Write for Output {
 
 /// Writes at once, past the buffer. There is nobody to tell of an error.
 pub fn write_bytes(bytes: &[u8]) {
-    for part in bytes.chunks(abi::syscall::CONSOLE_WRITE_MAX) {
+    for part in bytes.chunks(CONSOLE_WRITE_MAX) {
         // SAFETY: the kernel reads bytes that we have borrowed.
         let _ = unsafe { raw::call(Syscall::ConsoleWrite, [part.as_ptr() as u64, part.len() as u64]) };
     }

@@ -45,7 +45,8 @@ impl Snapshot {
         }
         for (counter, (now, then)) in it.server.iter_mut().zip(earlier.server).enumerate() {
             if !GAUGES.iter().any(|&gauge| gauge as usize == counter) {
-                *now = now.wrapping_sub(then);
+                // Another server began anew.
+                *now = now.checked_sub(then).unwrap_or(*now);
             }
         }
         it

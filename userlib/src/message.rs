@@ -8,7 +8,7 @@ use core::{marker::PhantomData, ops::Deref, time::Duration};
 
 use abi::{
     Error,
-    message::{BODY_BYTES, DATA_MAX, Data, Disposition, Message},
+    message::{BODY_BYTES, DATA_MAX, Data, Disposition, Message, NOTIFY_SEND_ONCE},
     syscall::Syscall,
     vm::PAGE_BYTES,
 };
@@ -312,7 +312,7 @@ fn receive_without_data(from: &impl Source) -> Result<Incoming<'static>, Error> 
 /// Sends a request and receives the reply, on a port made for it: a reply that comes too late dies with the port.
 ///
 /// # Errors
-/// As for [`Outgoing::send`] and [`receive`].
+/// As for [`Outgoing::send`] and [`receive`]; [`Error::Dead`] where no reply will come.
 pub fn ask(
     to: &SendRight,
     request: Outgoing<'_>,
@@ -334,5 +334,7 @@ pub fn ask_with<'b>(
     let port = ReceiveRight::allocate()?;
     let mut request = request.reply_once_to(&port);
     request.send(to, limit)?;
-    receive_with(&port, buffer, limit)
+    let reply = receive_with(&port, buffer, limit)?;
+    // The right to answer died unused, with who had it as a rule.
+    if reply.id == NOTIFY_SEND_ONCE { Err(Error::Dead) } else { Ok(reply) }
 }

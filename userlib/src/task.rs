@@ -28,6 +28,12 @@ impl Task {
         .map(|right| Self(SendRight::new(right)))
     }
 
+    /// Believes that a right denotes a task; a call refuses it later if not.
+    #[must_use]
+    pub const fn adopt(right: SendRight) -> Self {
+        Self(right)
+    }
+
     /// Ends it, with all that it holds.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use abi::{
 
 use crate::{
     memory::Mapping,
+    net,
     port::{Right, WellKnown},
     raw,
     time::limit_ns,
@@ -111,7 +112,11 @@ pub fn suspend(limit: Option<Duration>) -> Result<Wake, Error> {
 #[inline]
 pub fn suspend_ns(limit: u64) -> Result<Wake, Error> {
     // SAFETY: touches no memory.
-    unsafe { raw::call(Syscall::ThreadSuspend, [limit]) }.map(Wake)
+    let wake = unsafe { raw::call(Syscall::ThreadSuspend, [limit]) }.map(Wake)?;
+    if wake.message() {
+        net::look_for_death(); // it may be the message that the protocol server has died
+    }
+    Ok(wake)
 }
 
 /// Sleeps for a time, whoever resumes the thread meanwhile; those resumes are lost, so a thread that has sockets waits with them.

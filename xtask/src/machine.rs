@@ -90,8 +90,13 @@ pub struct Machine {
     pub blocks: bool,
     /// Waits for a debugger on this TCP port.
     pub gdb: Option<u16>,
+    /// Each instruction takes so many nanoseconds of the guest's time, as a power of two: a machine of a known speed, slow enough to be
+    /// overrun by any host.
+    pub icount: Option<u8>,
     /// The console.
     pub serial: Serial,
+    /// Where QEMU's monitor listens, a Unix socket.
+    pub monitor: Option<PathBuf>,
 }
 
 impl Machine {
@@ -101,7 +106,15 @@ impl Machine {
         sys::die_with_parent(&mut qemu);
         qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-smp", "1"]);
         qemu.args(["-machine", &name_of(&self.board)]);
-        qemu.args(["-accel", if self.accel == Accel::Kvm { "kvm" } else { "tcg,thread=multi" }]);
+        let accel = match (self.accel, self.icount) {
+            (Accel::Kvm, _) => "kvm",
+            (Accel::Tcg, None) => "tcg,thread=multi",
+            (Accel::Tcg, Some(_)) => "tcg,thread=single",
+        };
+        qemu.args(["-accel", accel]);
+        if let Some(shift) = self.icount {
+            qemu.args(["-icount", &format!("shift={shift},align=off,sleep=on")]);
+        }
         qemu.arg("-m").arg(format!("{}M", self.memory_mib));
         qemu.arg("-kernel").arg(&self.kernel).arg("-initrd").arg(&self.module);
         qemu.args(["-append", &self.arguments]);
@@ -127,6 +140,9 @@ impl Machine {
                 words += &format!(",blocks={}", escaped(&blocks_file(out)));
             }
             qemu.arg("-plugin").arg(words);
+        }
+        if let Some(path) = &self.monitor {
+            qemu.arg("-qmp").arg(format!("unix:{},server=on,wait=off", escaped(path)));
         }
         if let Some(port) = self.gdb {
             qemu.args(["-S", "-gdb", &format!("tcp:127.0.0.1:{port}")]);
@@ -210,7 +226,9 @@ pub(crate) mod tests {
             plugin: None,
             blocks: true,
             gdb: None,
+            icount: None,
             serial: Serial::Piped,
+            monitor: None,
         }
     }
 

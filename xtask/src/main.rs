@@ -21,6 +21,7 @@ mod layers;
 mod linux;
 mod loom;
 mod machine;
+mod monitor;
 mod mutants;
 mod network;
 mod peers;

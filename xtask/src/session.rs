@@ -85,7 +85,9 @@ impl Session {
             plugin: None,
             blocks: true,
             gdb: None,
+            icount: None,
             serial: Serial::Piped,
+            monitor: None,
         };
         machine.accel = machine::choose_accel(args.accel, &machine)?;
         Ok(machine)
@@ -106,7 +108,9 @@ impl Session {
             plugin: None,
             blocks: true,
             gdb: None,
+            icount: None,
             serial: Serial::Piped,
+            monitor: None,
         })
     }
 

@@ -138,6 +138,13 @@ fn write_all(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
 
 /// Sends a byte, waits for it to come back, and so on.
 pub fn request_response(stream: &mut TcpStream, time: Duration) -> io::Result<Moved> {
+    let moved = request_response_on(stream, time)?;
+    stream.shutdown(Shutdown::Write)?;
+    Ok(moved)
+}
+
+/// As [`request_response`], on a connection that stays open.
+pub fn request_response_on(stream: &mut TcpStream, time: Duration) -> io::Result<Moved> {
     stream.set_nodelay(true)?;
     let mut source = Source::new();
     let mut first_error = None;
@@ -152,7 +159,6 @@ pub fn request_response(stream: &mut TcpStream, time: Duration) -> io::Result<Mo
         }
         source.advance(1);
     }
-    stream.shutdown(Shutdown::Write)?;
     Ok(Moved { count: source.position(), seconds: start.elapsed().as_secs_f64(), first_error })
 }
 

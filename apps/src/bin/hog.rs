@@ -20,15 +20,18 @@ use userlib::{
     println,
     task::Task,
     thread,
+    time::Instant,
 };
 
 userlib::entry!(main);
 
-const USAGE: &str = "memory|objects|ports|messages|threads|tasks|sockets|listeners [SECONDS]";
+const USAGE: &str = "memory|objects|ports|messages|threads|tasks|sockets|listeners|deaf [SECONDS]";
 /// What a child is told: to do nothing until it is ended.
 const IDLE: &str = "idle";
 /// No kind of thing has more, but for pages.
 const MOST: usize = 4096;
+/// Where connections come to that are not read from.
+const DEAF_PORT: u16 = 5030;
 /// Memory is taken in pieces of so much, then in pages.
 const PIECE: usize = 1 << 20;
 
@@ -57,6 +60,7 @@ fn main(mut args: Args) -> Result<ExitStatus, Failed> {
         "listeners" => {
             keep(kind, seconds, take(|n| TcpListener::bind_with_backlog(any(20_000 + n as u16), 8)))
         }
+        "deaf" => be_deaf(seconds)?,
         IDLE => idle(0),
         word => return Ok(apps::misused("hog", &Usage::Extra(word), USAGE)),
     }
@@ -70,6 +74,22 @@ const fn any(port: u16) -> SocketAddr {
 extern "C" fn idle(_: u64) -> ! {
     loop {
         thread::sleep(Duration::from_secs(3600));
+    }
+}
+
+/// Takes connections, and reads nothing from them.
+fn be_deaf(seconds: u64) -> Result<(), Failed> {
+    let mut listener = TcpListener::bind_with_backlog(any(DEAF_PORT), 8).during("listen")?;
+    println!("hog: listening on {DEAF_PORT}");
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let mut connections = Vec::new();
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        match listener.accept_timeout(left) {
+            Ok((stream, _)) => connections.push(stream),
+            Err(Error::TimedOut) => return Ok(()),
+            Err(error) => return Err(Failed("accept", error)),
+        }
     }
 }
 

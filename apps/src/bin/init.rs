@@ -1,18 +1,21 @@
-//! The first task: starts the protocol server (or several: `servers=` on the kernel's command line) and the shell, and is the name service that they and all applications share.
+//! The first task: starts the supervisor and the shell, and is the name service that they and all applications share.
 //!
-//! It is also the only task that may end the machine, which it does when the shell asks or ends.
+//! It is also the only task that may end the machine, which it does when the shell asks or ends. It starts the supervisor again when that
+//! ends, and keeps for it what must not be lost with it ([`abi::supervise`]): the protocol servers' tasks and their leases.
 #![no_std]
 #![no_main]
 
 extern crate alloc;
 
 use alloc::{string::String, vec::Vec};
+use core::time::Duration;
 
 use abi::{
     Error, exit,
     message::NOTIFY_DEAD_NAME,
     name::{LOOK_UP, POWER_OFF, REGISTER, REPLY},
     path::Path,
+    supervise::{ADOPT, KEEP, Lease, SERVER, SERVERS_MAX, START},
     syscall::NAME_MAX,
     thread::{PRIORITY_APPLICATION, PRIORITY_SERVER},
 };
@@ -24,12 +27,18 @@ use userlib::{
     port::{ReceiveRight, Right, SendRight},
     println,
     task::{self, Task},
+    time::Instant,
 };
 
 userlib::entry!(main);
 
 /// The shell runs above what it starts: it sees Ctrl-C.
 const PRIORITY_SHELL: u64 = PRIORITY_APPLICATION + 1;
+/// The supervisor runs above the servers: it sees one that never sleeps.
+const PRIORITY_SUPERVISOR: u64 = PRIORITY_SERVER + 1;
+/// A supervisor that ends sooner than this, so many times in a row, is not started again.
+const SUPERVISOR_SOON: Duration = Duration::from_millis(200);
+const SUPERVISOR_TRIES: u32 = 8;
 /// Look-ups that may wait for their name at once; the oldest makes room.
 const WAITING_MAX: usize = 64;
 /// Names that may be registered.
@@ -38,32 +47,25 @@ const NAMES_MAX: usize = 64;
 fn main(_: Args) -> Result<(), Failed> {
     let port = ReceiveRight::allocate().during("port")?;
     let bootstrap = port.make_send().during("port")?;
-    let mut children = Vec::new();
     let mut shell = None;
-    // The kernel has looked at the number, where it matters.
-    let servers = info::option("servers").and_then(|text| text.parse().ok()).unwrap_or(1);
-    let numbers = ["", "1", "2", "3"].into_iter().take(servers);
-    let servers = numbers.map(|number| ("protocol-server", number, PRIORITY_SERVER));
-    for (program, arguments, priority) in servers.chain([("sh", "", PRIORITY_SHELL)]) {
-        if program == "sh" && info::option("shell") == Some("0") {
-            continue;
-        }
-        // There the stack is in the kernel.
-        if program == "protocol-server" && info::option(Path::OPTION) == Some(Path::Monolithic.name()) {
-            continue;
-        }
-        match Task::spawn(program, arguments, priority, bootstrap.name()) {
+    // The shell's number, by which its wish to end the machine is known.
+    let mut shell_number = None;
+    let mut servers = Servers::new(bootstrap);
+    // On the third path the stack is in the kernel.
+    if info::option(Path::OPTION) != Some(Path::Monolithic.name()) {
+        servers.start_supervisor(&port);
+    }
+    if info::option("shell") != Some("0") {
+        match Task::spawn("sh", "", PRIORITY_SHELL, servers.bootstrap.name()) {
             Ok(task) => {
                 task.right().notify_dead(&port).during("notify")?;
-                if program == "sh" {
-                    shell = newest(program);
-                }
-                children.push((program, task));
+                shell_number = newest("sh");
+                shell = Some(task);
             }
-            Err(error) => println!("init: {program}: {error}"),
+            Err(error) => println!("init: sh: {error}"),
         }
     }
-    if children.is_empty() {
+    if servers.supervisor.is_none() && shell.is_none() {
         println!("init: nothing to run");
         task::power_off(exit::OFF).during("power off")?;
     }
@@ -73,18 +75,17 @@ fn main(_: Args) -> Result<(), Failed> {
         match message.id {
             REGISTER => names.register(&mut message),
             LOOK_UP => names.look_up(&mut message),
-            POWER_OFF if shell == Some(message.sender) => {
+            START | ADOPT | KEEP => servers.ask(&mut message, &names.port),
+            POWER_OFF if shell_number == Some(message.sender) => {
                 task::power_off(message.word(0).unwrap_or(exit::OFF)).during("power off")?;
             }
             NOTIFY_DEAD_NAME => {
                 let (dead, status) = (message.word(0).unwrap_or(0), message.word(1).unwrap_or(0));
                 names.forget(dead);
-                if let Some(at) = children.iter().position(|(_, task)| task.right().name() == dead) {
-                    let (program, _) = children.swap_remove(at);
-                    println!("init: {program}: exit status {status}");
-                    if program == "sh" {
-                        task::power_off(exit::OFF).during("power off")?;
-                    }
+                servers.died(dead, status, &names.port);
+                if shell.as_ref().is_some_and(|task| task.right().name() == dead) {
+                    println!("init: sh: exit status {status}");
+                    task::power_off(exit::OFF).during("power off")?;
                 }
             }
             _ => answer(message.take_reply(), Outgoing::with_words(REPLY, &[Error::Denied.raw()])),
@@ -96,6 +97,101 @@ fn main(_: Args) -> Result<(), Failed> {
 fn newest(program: &str) -> Option<u32> {
     let ids = task::all().filter(|row| task::program_name(row) == program).map(|row| row.id);
     ids.max().and_then(|id| u32::try_from(id).ok())
+}
+
+/// The supervisor, and what is kept for the next one.
+struct Servers {
+    /// What all tasks are given: the right to send here.
+    bootstrap: SendRight,
+    supervisor: Option<Task>,
+    /// Its number, by which its messages are known.
+    number: Option<u32>,
+    started: Instant,
+    quick_ends: u32,
+    tasks: [Option<Task>; SERVERS_MAX],
+    leases: [[u32; Lease::WORDS]; SERVERS_MAX],
+}
+
+impl Servers {
+    fn new(bootstrap: SendRight) -> Self {
+        let (started, leases) = (Instant::now(), [[0; Lease::WORDS]; SERVERS_MAX]);
+        let tasks = [const { None }; SERVERS_MAX];
+        Self { bootstrap, supervisor: None, number: None, started, quick_ends: 0, tasks, leases }
+    }
+
+    fn start_supervisor(&mut self, port: &ReceiveRight) {
+        self.started = Instant::now();
+        let spawned = Task::spawn("supervisor", "", PRIORITY_SUPERVISOR, self.bootstrap.name())
+            .and_then(|task| task.right().notify_dead(port).map(|()| task));
+        match spawned {
+            Ok(task) => {
+                self.number = newest("supervisor");
+                self.supervisor = Some(task);
+            }
+            Err(error) => println!("init: supervisor: {error}"),
+        }
+    }
+
+    /// Answers the supervisor, and nobody else.
+    fn ask(&mut self, message: &mut Incoming, port: &ReceiveRight) {
+        let at = message.word(0).map(|word| word as usize).filter(|&at| at < SERVERS_MAX);
+        let outcome = match at {
+            _ if self.number != Some(message.sender) => Err(Error::Denied),
+            None => Err(Error::BadArgument),
+            Some(at) => match message.id {
+                START => self.start(at, message, port),
+                ADOPT => Ok(self.adopt(at)),
+                _ => {
+                    self.leases[at] = core::array::from_fn(|i| message.word(1 + i).unwrap_or(0));
+                    Ok(Outgoing::with_words(REPLY, &[0]))
+                }
+            },
+        };
+        let reply = outcome.unwrap_or_else(|error| Outgoing::with_words(REPLY, &[error.raw()]));
+        answer(message.take_reply(), reply);
+    }
+
+    fn start(
+        &mut self,
+        at: usize,
+        message: &Incoming,
+        port: &ReceiveRight,
+    ) -> Result<Outgoing<'static>, Error> {
+        let arguments = message.bytes().get(4..).and_then(|bytes| str::from_utf8(bytes).ok());
+        let arguments = arguments.ok_or(Error::BadArgument)?;
+        if let Some(task) = self.tasks[at].take() {
+            let _ = task.terminate(); // it may have ended by itself
+        }
+        let task = Task::spawn(SERVER, arguments, PRIORITY_SERVER, self.bootstrap.name())?;
+        task.right().notify_dead(port)?;
+        let reply = Outgoing::with_words(REPLY, &[0]).carry_copy(task.right().name());
+        self.tasks[at] = Some(task);
+        Ok(reply)
+    }
+
+    fn adopt(&self, at: usize) -> Outgoing<'static> {
+        let reply = self.leases[at].into_iter().fold(Outgoing::with_words(REPLY, &[0]), Outgoing::word);
+        match &self.tasks[at] {
+            Some(task) => reply.carry_copy(task.right().name()),
+            None => reply,
+        }
+    }
+
+    fn died(&mut self, dead: u32, status: u32, port: &ReceiveRight) {
+        for task in &mut self.tasks {
+            task.take_if(|task| task.right().name() == dead);
+        }
+        if self.supervisor.take_if(|task| task.right().name() == dead).is_none() {
+            return;
+        }
+        self.quick_ends = if self.started.elapsed() < SUPERVISOR_SOON { self.quick_ends + 1 } else { 0 };
+        println!("init: supervisor: exit status {status}");
+        if self.quick_ends < SUPERVISOR_TRIES {
+            self.start_supervisor(port);
+        } else {
+            println!("init: supervisor: not started again");
+        }
+    }
 }
 
 /// What is registered, and who waits for what is not.

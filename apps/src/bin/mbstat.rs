@@ -146,13 +146,15 @@ impl Accounts {
         if seen != settled {
             return Some(Wrong::Frames(seen, settled));
         }
-        let delivered: u64 = DELIVERED.iter().map(|&counter| self.counters.kernel(counter)).sum();
+        let all: u64 = DELIVERED.iter().map(|&counter| self.counters.kernel(counter)).sum();
+        // What went to servers before this one is no concern of this one's.
+        let delivered = all - self.counters.kernel(Counter::DeliveredBefore).min(all);
         let taken = self.counters.server(ServerCounter::FramesIn);
         // On the path by message others may have had frames too, each with a message of its own; and some may have been for them alone. Where
         // several windows are, the others have taken the rest, and what is for all was delivered more than once.
         let messages = self.counters.kernel(Counter::NetMessages);
         let several = ["servers", "windows"].iter().any(|key| info::option(key).is_some_and(|n| n != "1"));
-        let shared = several || messages != 0 && messages != delivered;
+        let shared = several || messages != 0 && messages != all;
         let most = delivered + self.counters.kernel(Counter::DeliveredAgain);
         let wrong = if shared { taken > most } else { taken != delivered };
         wrong.then_some(Wrong::Taken(delivered, taken))

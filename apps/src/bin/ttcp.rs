@@ -20,19 +20,24 @@ use pattern::{Digest, MAX_CHUNK, Pieces, Source};
 use userlib::{
     Error, console,
     entry::{Args, ExitStatus},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream, UdpSocket},
-    print, println,
-    time::Instant,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream, UdpSocket, wait_for_network},
+    print, println, thread,
+    time::{Deadline, Instant},
 };
 
 userlib::entry!(main);
 
 const USAGE: &str =
-    "-t [-u] [-s] [-D] [-l LENGTH] [-n BUFFERS | -T SECONDS] [-p PORT] [-b BYTES] [-v] [-M] HOST
-       ttcp -r [-u] [-s] [-6] [-l LENGTH] [-p PORT] [-b BYTES] [-v] [-M]";
+    "-t [-u] [-s] [-D] [-R] [-l LENGTH] [-n BUFFERS | -T SECONDS] [-p PORT] [-b BYTES] [-v] [-M] HOST
+       ttcp -r [-u] [-s] [-6] [-R] [-l LENGTH] [-p PORT] [-b BYTES] [-v] [-M]
+    -R, --reconnect  a connection that breaks is followed by another; each begins with the pattern's first byte,
+                     and each is verified by itself";
 
 /// The clock is read once for so many bytes sent.
 const CLOCK_BYTES: usize = 16 * 1024;
+/// How long -R tries to connect again, and how long it waits between two tries.
+const RECONNECT_LIMIT: Duration = Duration::from_secs(20);
+const RECONNECT_PAUSE: Duration = Duration::from_millis(20);
 /// A UDP datagram of this length or less says "start" or "end".
 const SENTINEL_BYTES: usize = 4;
 
@@ -62,6 +67,7 @@ struct Plan {
     sink: bool,
     no_delay: bool,
     six: bool,
+    reconnect: bool,
     verbose: bool,
     machine: bool,
 }
@@ -78,11 +84,13 @@ impl Plan {
             sink: false,
             no_delay: false,
             six: false,
+            reconnect: false,
             verbose: false,
             machine: false,
         };
         let (mut transmit, mut receive, mut host) = (false, false, None);
-        for word in Options::new(args, "lnpTb") {
+        let words = args.map(|word| if word == "--reconnect" { "-R" } else { word });
+        for word in Options::new(words, "lnpTb") {
             match word? {
                 Word::Option('t', _) => transmit = true,
                 Word::Option('r', _) => receive = true,
@@ -90,6 +98,7 @@ impl Plan {
                 Word::Option('s', _) => it.sink = true,
                 Word::Option('D', _) => it.no_delay = true,
                 Word::Option('6', _) => it.six = true,
+                Word::Option('R', _) => it.reconnect = true,
                 Word::Option('v', _) => it.verbose = true,
                 Word::Option('M', _) => it.machine = true,
                 Word::Option('l', text) => it.length = apps::number(text, 1..=MAX_CHUNK as u64)? as usize,
@@ -147,72 +156,140 @@ impl Plan {
     }
 
     fn transmit(&self, to: SocketAddr) -> Result<(), Failed> {
-        let mut stream = TcpStream::connect(to).during("connect")?;
+        let mut stream = self.connect(to)?;
         println!("ttcp-t: connect to {}", stream.peer_addr());
-        if self.no_delay {
-            stream.set_nodelay(true);
-        }
         let mut source = Source::new();
+        let mut earlier = 0;
         let timer = Timer::start()?;
-        let calls = self.source(|| {
-            stream.write_all(source.peek(self.length))?;
-            source.advance(self.length);
-            Ok(())
-        });
-        let calls = calls.during("write")?;
-        stream.shutdown(Shutdown::Write).during("shutdown")?;
-        stream.drain().during("drain")?;
+        let mut calls = 0;
+        loop {
+            let outcome = self
+                .source(&mut calls, &timer, || {
+                    stream.write_all(source.peek(self.length))?;
+                    source.advance(self.length);
+                    Ok(())
+                })
+                .during("write")
+                .and_then(|()| stream.shutdown(Shutdown::Write).during("shutdown"))
+                .and_then(|()| stream.drain().during("drain"));
+            match outcome {
+                Ok(()) => break,
+                Err(Failed(_, error)) if self.goes_on_after(error) => {
+                    println!("ttcp-t: after {} bytes: {error}; again", source.position());
+                    earlier += source.position();
+                    source = Source::new();
+                    stream = self.connect_again(to)?;
+                }
+                Err(failed) => return Err(failed),
+            }
+        }
         let took = timer.stop()?;
-        // The pattern was sent, all of it was acknowledged: the digest is that of the pattern.
+        // The pattern was sent, all of the last connection's was acknowledged: the digest is that of the pattern.
         let digest = Digest::of_pattern(source.position());
-        self.report(&took, &Moved { bytes: source.position(), calls, digest, verified: true });
+        let bytes = earlier + source.position();
+        self.report(&took, &Moved { bytes, calls, digest, verified: true });
         Ok(())
     }
 
-    /// Calls `write` as often, or for as long, as the command line says; returns how often.
+    fn connect(&self, to: SocketAddr) -> Result<TcpStream, Failed> {
+        let mut stream = TcpStream::connect(to).during("connect")?;
+        if self.no_delay {
+            stream.set_nodelay(true);
+        }
+        Ok(stream)
+    }
+
+    /// Connects once there is a network again; as long as the other end refuses it may not have noticed yet.
+    fn connect_again(&self, to: SocketAddr) -> Result<TcpStream, Failed> {
+        let deadline = Deadline::after(Some(RECONNECT_LIMIT));
+        loop {
+            match wait_for_network(RECONNECT_LIMIT).during("network").and_then(|()| self.connect(to)) {
+                Err(Failed(_, error)) if self.goes_on_after(error) && deadline.left_ns().is_some() => {
+                    thread::sleep(RECONNECT_PAUSE);
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Does another connection follow one that ended like this?
+    const fn goes_on_after(&self, error: Error) -> bool {
+        self.reconnect
+            && matches!(
+                error,
+                Error::NetworkReset
+                    | Error::ConnectionReset
+                    | Error::ConnectionAborted
+                    | Error::ConnectionRefused
+            )
+    }
+
+    /// Calls `write` as often, or for as long since the timer's start, as the command line says, and counts.
     #[inline]
-    fn source(&self, mut write: impl FnMut() -> Result<(), Error>) -> Result<u64, Error> {
-        let mut calls = 0;
+    fn source(
+        &self,
+        calls: &mut u64,
+        timer: &Timer,
+        mut write: impl FnMut() -> Result<(), Error>,
+    ) -> Result<(), Error> {
         match self.seconds {
             None => {
-                while calls < self.buffers {
+                while *calls < self.buffers {
                     write()?;
-                    calls += 1;
+                    *calls += 1;
                 }
             }
             Some(seconds) => {
-                let end = Instant::now() + Duration::from_secs(seconds);
+                let end = timer.started() + Duration::from_secs(seconds);
                 let burst = CLOCK_BYTES.div_ceil(self.length) as u64;
                 while Instant::now() < end {
                     for _ in 0..burst {
                         write()?;
                     }
-                    calls += burst;
+                    *calls += burst;
                 }
             }
         }
-        Ok(calls)
+        Ok(())
     }
 
     fn receive(&self) -> Result<(), Failed> {
         let mut listener = TcpListener::bind_with_backlog(self.any(), 1).during("listen")?;
         println!("ttcp-r: listening on {}", self.port);
         let (mut stream, peer) = listener.accept().during("accept")?;
-        drop(listener);
+        // With -R it goes on listening.
+        let mut listener = Some(listener).filter(|_| self.reconnect);
         println!("ttcp-r: accept from {}", peer.ip());
         let mut buffer = vec![0; self.length];
         let mut sink = Sink::new(self.sink);
+        let (mut earlier, mut calls, mut intact) = (0, 0, true);
         let timer = Timer::start()?;
         loop {
-            let read = stream.read(&mut buffer).during("read")?;
-            sink.calls += 1;
-            if read == 0 {
-                break;
+            match stream.read(&mut buffer) {
+                Ok(0) => {
+                    sink.calls += 1;
+                    break;
+                }
+                Ok(read) => {
+                    sink.calls += 1;
+                    sink.take(&buffer[..read]);
+                }
+                Err(error) if self.goes_on_after(error) => {
+                    let Some(listener) = &mut listener else { return Err(Failed("read", error)) };
+                    println!("ttcp-r: after {} bytes: {error}; again", sink.bytes);
+                    let moved = core::mem::replace(&mut sink, Sink::new(self.sink)).moved();
+                    (earlier, calls) = (earlier + moved.bytes, calls + moved.calls);
+                    intact &= moved.verified;
+                    stream = listener.accept().during("accept")?.0;
+                }
+                Err(error) => return Err(Failed("read", error)),
             }
-            sink.take(&buffer[..read]);
         }
         let took = timer.stop()?;
-        self.report(&took, &sink.moved());
+        // The digest is the last connection's.
+        let last = sink.moved();
+        let (bytes, calls) = (earlier + last.bytes, calls + last.calls);
+        self.report(&took, &Moved { bytes, calls, digest: last.digest, verified: intact && last.verified });
         Ok(())
     }
 
@@ -227,12 +304,13 @@ impl Plan {
         let mut source = Source::new();
         let timer = Timer::start()?;
         socket.send(&sentinel).during("send")?;
-        let calls = self.source(|| {
+        let mut calls = 0;
+        let sent = self.source(&mut calls, &timer, || {
             socket.send(source.peek(self.length))?;
             source.advance(self.length);
             Ok(())
         });
-        let calls = calls.during("send")?;
+        sent.during("send")?;
         for _ in 0..4 {
             socket.send(&sentinel).during("send")?; // one may be lost
         }

@@ -12,14 +12,22 @@ use microkernel::Kernel;
 use microkernel::machine::Machine;
 use netdev_driver::demux::FRAME_BYTES_MAX;
 use netdev_driver::device::Model;
-use netdev_driver::direct::{BYTES, DirectDevice, PAGES_MAX};
+use netdev_driver::direct::{BYTES, DirectDevice, PAGES_MAX, Received};
 use netdev_driver::nic::TxChecksum;
+
+/// Frames that find no room before the next ones stay in the device's ring, until a tick has passed: who has so many waiting is
+/// not helped by more, and what the device drops itself costs nothing.
+const PATIENCE: u32 = 4;
+/// The same where several have the device open: one that sleeps must not hold up the frames of the others.
+const PATIENCE_FOR_SEVERAL: u32 = 64;
 
 /// The device.
 pub struct IpcNet {
     device: DirectDevice<PciHal>,
     /// The device has more to do, and will not interrupt for it.
     again: bool,
+    /// There was no room for the last frames: the next are looked at when a tick has passed.
+    paused: bool,
     /// Somebody found the transmit ring full, and has not been told of room.
     waited_for: bool,
     ticks: u32,
@@ -42,21 +50,29 @@ pub fn init(
     let hal = PciHal::new(function, machine.clock, &mut machine.space, frames).ok_or(InitError::NoMemory)?;
     let buffers = take_buffers(BYTES, frames).ok_or(InitError::NoMemory)?;
     let device = DirectDevice::new(model, hal, &buffers).map_err(InitError::Nic)?;
-    Ok(IpcNet { device, again: false, waited_for: false, ticks: 0, pages: [0; PAGES_MAX as usize], left: 0 })
+    Ok(IpcNet {
+        device,
+        again: false,
+        paused: false,
+        waited_for: false,
+        ticks: 0,
+        pages: [0; PAGES_MAX as usize],
+        left: 0,
+    })
 }
 
 impl IpcNet {
     /// Serves the device's interrupt. True: the transmit ring was full, and has room again.
     #[inline]
     pub fn interrupt(&mut self, kernel: &mut Kernel<Pc>, machine: &mut Pc) -> bool {
-        self.device.acknowledge_interrupt() && self.poll(kernel, machine)
+        self.device.acknowledge_interrupt() && !self.paused && self.poll(kernel, machine)
     }
 
     /// Is there anything to do at this tick? Asked once at each.
     #[inline]
     pub fn wants_tick(&mut self) -> bool {
         self.ticks += 1;
-        self.again || self.waited_for || self.ticks >= WATCHDOG_TICKS
+        self.again || self.paused || self.waited_for || self.ticks >= WATCHDOG_TICKS
     }
 
     /// A tick has passed, and there is something to do. The answer is [`IpcNet::interrupt`]'s.
@@ -69,7 +85,9 @@ impl IpcNet {
     }
 
     fn poll(&mut self, kernel: &mut Kernel<Pc>, machine: &mut Pc) -> bool {
-        self.device.receive(|frame| kernel.net_frame(machine, frame.bytes, frame.checksum_good));
+        let patience = if kernel.net_openers() > 1 { PATIENCE_FOR_SEVERAL } else { PATIENCE };
+        let deliver = |frame: Received<'_>| kernel.net_frame(machine, frame.bytes, frame.checksum_good);
+        self.paused = !self.device.receive(patience, deliver);
         self.again = self.device.take_again();
         self.device.reap();
         let room = self.waited_for && self.device.tx_ready();
@@ -79,7 +97,7 @@ impl IpcNet {
 
     /// See [`microkernel::machine::NetDevice`], here and below.
     pub fn open(&mut self) -> Result<(), Error> {
-        (self.again, self.waited_for) = (false, false);
+        (self.again, self.paused, self.waited_for) = (false, false, false);
         self.device.open().map_err(|_| Error::NoResources)
     }
 

@@ -105,6 +105,38 @@ pub fn init(kernel: &mut Kernel<Pc>, machine: &mut Pc, line: &'static [u8]) -> R
 /// Serves the device's interrupt.
 #[inline]
 pub fn interrupt(kernel: &mut Kernel<Pc>, machine: &mut Pc) {
+    timed(kernel, machine, serve);
+}
+
+/// Does the device's work, and makes it pay for the time, if somebody could have had it.
+#[inline]
+fn timed(kernel: &mut Kernel<Pc>, machine: &mut Pc, work: impl FnOnce(&mut Kernel<Pc>, &mut Pc)) {
+    if !kernel.is_wanted() {
+        work(kernel, machine);
+        return;
+    }
+    let start = machine.clock.now_ns();
+    work(kernel, machine);
+    let spent = machine.clock.now_ns() - start;
+    if machine.nic_quota.spend(spent)
+        && let Some(irq) = machine.nic_irq
+    {
+        machine.pic.mask(irq);
+    }
+}
+
+/// Nobody wants the processor: the device can have it.
+#[inline]
+pub fn idle(machine: &mut Pc) {
+    if machine.nic_quota.idle()
+        && let Some(irq) = machine.nic_irq
+    {
+        machine.pic.unmask(irq);
+    }
+}
+
+#[inline]
+fn serve(kernel: &mut Kernel<Pc>, machine: &mut Pc) {
     match machine.net.as_deref_mut() {
         None => {}
         Some(Net::Window(net)) => {
@@ -122,6 +154,19 @@ pub fn interrupt(kernel: &mut Kernel<Pc>, machine: &mut Pc) {
 /// A tick has passed: what the device will not interrupt for.
 #[inline]
 pub fn tick(kernel: &mut Kernel<Pc>, machine: &mut Pc) {
+    if machine.nic_quota.tick()
+        && let Some(irq) = machine.nic_irq
+    {
+        machine.pic.unmask(irq);
+    }
+    // What has had too much of the processor does not get more by the clock.
+    if !machine.nic_quota.is_masked() {
+        timed(kernel, machine, poll);
+    }
+}
+
+#[inline]
+fn poll(kernel: &mut Kernel<Pc>, machine: &mut Pc) {
     let ipc_is_due = match machine.net.as_deref_mut() {
         None => false,
         Some(Net::Window(net)) => {

@@ -1,6 +1,7 @@
 //! The network device, `net0`, as the task that has it open uses it. The driver is behind [`NetDevice`].
 
 use abi::Error;
+use abi::counters::Counter;
 use abi::device::{Audit, NetInfo};
 use abi::path::Path;
 use abi::syscall::NAME_MAX;
@@ -92,11 +93,26 @@ impl<M: Machine> Kernel<M> {
                 return Err(error);
             }
         };
+        if self.devices.iter().all(|device| device.owner.is_none()) {
+            self.note_deliveries(m);
+        }
         self.devices[at] = Device { owner: Some(task), port: Some(port), ..Device::CLOSED };
         self.ports.get_mut(port).references += 1;
         let name = self.insert_right(task, Right::Send(port))?;
         self.net_event(m, event);
         Ok(Outcome::ok(name.into()))
+    }
+
+    /// Somebody opens the device that nobody had open: what was delivered until now was for those who had it before.
+    pub(crate) fn note_deliveries(&mut self, m: &mut M) {
+        let mut counters = self.counters;
+        if let Some(net) = m.net() {
+            net.counters(&mut counters);
+        }
+        let delivered =
+            [Counter::DeliveredArp, Counter::DeliveredIpv4, Counter::DeliveredIpv6, Counter::DeliveredOther];
+        self.counters[Counter::DeliveredBefore as usize] =
+            delivered.into_iter().map(|counter| counters[counter as usize]).sum();
     }
 
     pub(super) fn device_claim(

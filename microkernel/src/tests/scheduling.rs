@@ -240,3 +240,47 @@ fn no_task_runs_above_what_it_was_given() {
     assert_eq!(rig.kernel.tasks[2].ceiling, 2);
     rig.audit();
 }
+
+#[test]
+fn a_server_that_always_has_work_leaves_the_applications_a_part_of_the_time() {
+    let mut rig = Rig::new();
+    rig.set_priority(SELF, 3);
+    let me = rig.current();
+    let (_, server) = rig.thread(5);
+    let mut ticks = [0, 0];
+    for _ in 0..1000 {
+        rig.kernel.tick(&mut rig.m);
+        if rig.kernel.must_pick() {
+            rig.pick();
+        }
+        let runs = rig.current();
+        assert!(runs == me || runs == server);
+        ticks[usize::from(runs == me)] += 1;
+        // An interrupt in the applications' time does not end it.
+        rig.kernel.net_event(&mut rig.m, NetEvent { resume: 1, ..NetEvent::default() });
+    }
+    assert!((200..=300).contains(&ticks[1]), "the application had {} of 1000 ticks", ticks[1]);
+    rig.audit();
+}
+
+#[test]
+fn who_is_relieved_gives_the_rest_back_by_waiting() {
+    let mut rig = Rig::new();
+    rig.set_priority(SELF, 3);
+    let me = rig.current();
+    let (_, server) = rig.thread(5);
+    rig.kernel.tick(&mut rig.m);
+    assert_eq!(rig.pick(), Some(server));
+    let tick_of_relief = (1..20).find(|_| {
+        rig.kernel.tick(&mut rig.m);
+        rig.kernel.must_pick()
+    });
+    assert_eq!(tick_of_relief, Some(3));
+    assert_eq!(rig.pick(), Some(me));
+    assert_eq!(rig.call(Syscall::ThreadSuspend, &[FOREVER]), Got::Blocked);
+    assert_eq!(rig.pick(), Some(server));
+    for _ in 0..20 {
+        rig.kernel.tick(&mut rig.m);
+        assert!(!rig.kernel.must_pick(), "nobody is kept waiting");
+    }
+}

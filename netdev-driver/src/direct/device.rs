@@ -105,8 +105,8 @@ impl<H: Hal> DirectDevice<H> {
 
     /// See [`Direct::receive`].
     #[inline]
-    pub fn receive(&mut self, visit: impl FnMut(Received<'_>) -> Result<(), Counter>) {
-        each!(self, direct => direct.receive(visit));
+    pub fn receive(&mut self, patience: u32, visit: impl FnMut(Received<'_>) -> Result<(), Counter>) -> bool {
+        each!(self, direct => direct.receive(patience, visit))
     }
 
     /// See [`Direct::tx_ready`].

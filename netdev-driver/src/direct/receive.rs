@@ -75,6 +75,9 @@ impl<N: Nic> Direct<N> {
                 self.take_bogus();
                 return None;
             };
+            if self.untold >= TELL_AT {
+                self.tell();
+            }
             if let Some((number, family, checksum_good)) = self.look(done) {
                 self.count_delivered(family, done.len);
                 self.lent += 1;
@@ -127,11 +130,19 @@ impl<N: Nic> Direct<N> {
     /// Shows each frame in the ring to `visit`, which says whether it was delivered or for what cause it is dropped. Its buffer goes back
     /// at once. What is more than one call does is for the next ([`take_again`](Self::take_again)).
     #[inline]
-    pub fn receive(&mut self, mut visit: impl FnMut(Received<'_>) -> Result<(), Counter>) {
+    ///
+    /// `patience` is for who is behind: after so many frames for which there was no room ([`Counter::DropPortFull`]) the others are left in the
+    /// ring, and the answer is false. The device may interrupt for new ones, or not.
+    pub fn receive(
+        &mut self,
+        mut patience: u32,
+        mut visit: impl FnMut(Received<'_>) -> Result<(), Counter>,
+    ) -> bool {
         if !self.open {
-            return;
+            return true;
         }
         let mut left = BUDGET;
+        let mut stop = false;
         loop {
             let Some(done) = self.nic.rx_poll() else {
                 if self.nic.rx_rearm() {
@@ -146,20 +157,32 @@ impl<N: Nic> Direct<N> {
                 };
                 match visit(Received { bytes, family, checksum_good }) {
                     Ok(()) => self.count_delivered(family, done.len),
-                    Err(cause) => self.count_frame(done.len, cause),
+                    Err(cause) => {
+                        self.count_frame(done.len, cause);
+                        if cause == Counter::DropPortFull {
+                            patience = patience.saturating_sub(1);
+                            stop = patience == 0;
+                        }
+                    }
                 }
                 self.repost(number);
-                if self.untold >= TELL_AT {
-                    self.tell();
-                }
+            }
+            // Here, so that it is done for the buffers of bad frames as well: nothing but them may come.
+            if self.untold >= TELL_AT {
+                self.tell();
             }
             left -= 1;
             if left == 0 {
                 self.spent();
                 break;
             }
+            if stop {
+                self.take_bogus();
+                return false;
+            }
         }
         self.take_bogus();
+        true
     }
 
     #[inline(always)]

@@ -7,10 +7,10 @@ use abi::{
     device::offload,
     window::{CLUSTER_BYTES, MBUF_BYTES},
 };
-use mbuf::{Flags, INTERNAL_BYTES, InterruptSpace, Located, Mbuf};
+use mbuf::{Flags, INTERNAL_BYTES, InterruptSpace, Located, Mbuf, View};
 use shmqueue::{
     Drained, Item, PeerMisbehaviour,
-    queue::{Drain, Produce, ProduceError},
+    queue::{Drain, Produce, ProduceError, either::Either},
 };
 
 use super::{BATCH, BUDGET, Counts, open::Open};
@@ -85,31 +85,25 @@ impl<'w> Open<'w> {
         counts: &mut Counts,
         budget: u32,
     ) -> Result<(Drained, bool), PeerMisbehaviour> {
-        let (mapped, tag) = (&self.mapped, self.tag);
-        let (mut frames, mut bytes) = (0, 0);
-        let mut misbehaviour = None;
-        let (bad, mut bad_count) = (&mut self.unfreed, 0);
         let reach = if nic.offload() & offload::TX_CHECKSUM != 0 { N::TX_CHECKSUM_REACH } else { 0 };
-        let drained = self.out.drain(budget, |item| {
-            if !nic.tx_room(SEGMENTS_MAX) || bad_count == BATCH {
-                return ControlFlow::Break(());
-            }
-            match send(mapped, tag, ledger, nic, item, reach) {
-                Ok(sent) => {
-                    frames += 1;
-                    bytes += u64::from(sent);
-                }
-                Err(Refusal::Bad) => {
-                    bad[bad_count % BATCH] = item;
-                    bad_count += 1;
-                }
-                Err(Refusal::Misbehaviour(what)) => {
-                    misbehaviour = Some(what);
-                    return ControlFlow::Break(());
-                }
-            }
-            ControlFlow::Continue(())
-        });
+        let mut burst = Burst {
+            mapped: &self.mapped,
+            tag: self.tag,
+            ledger,
+            nic,
+            requests: Requests { reach, raw: 0, bytes: u32::MAX, wanted: None },
+            frames: 0,
+            bytes: 0,
+            bad: &mut self.unfreed,
+            bad_count: 0,
+            misbehaviour: None,
+        };
+        // The choice once a burst, not once a frame.
+        let drained = match &mut self.out {
+            Either::Dual(out) => out.drain_linked(budget, |view, item| burst.post(view, item)),
+            Either::Ring(out) => out.drain(budget, |item| burst.post(burst.mapped.view(), item)),
+        };
+        let Burst { ledger, nic, frames, bytes, bad, bad_count, misbehaviour, .. } = burst;
         if frames != 0 {
             nic.tx_kick();
         }
@@ -185,6 +179,100 @@ fn defer_all(deferred: &mut Input<'_>, items: &[Item]) -> Result<(), PeerMisbeha
     }
 }
 
+/// Frames on their way from the OUT queue to the transmit ring.
+struct Burst<'a, 'w, N> {
+    mapped: &'a Mapped<'w>,
+    /// The window's bits of a token.
+    tag: u32,
+    ledger: &'a mut Ledger,
+    nic: &'a mut N,
+    requests: Requests,
+    frames: u64,
+    bytes: u64,
+    /// What cannot be sent.
+    bad: &'a mut [Item; BATCH],
+    bad_count: usize,
+    misbehaviour: Option<PeerMisbehaviour>,
+}
+
+impl<N: Nic> Burst<'_, '_, N> {
+    #[inline(always)]
+    fn post(&mut self, view: &View<'_>, item: Item) -> ControlFlow<()> {
+        if !self.nic.tx_room(SEGMENTS_MAX) || self.bad_count == BATCH {
+            return ControlFlow::Break(());
+        }
+        match self.send(view, item) {
+            Ok(sent) => {
+                self.frames += 1;
+                self.bytes += u64::from(sent);
+            }
+            Err(Refusal::Bad) => {
+                self.bad[self.bad_count % BATCH] = item;
+                self.bad_count += 1;
+            }
+            Err(Refusal::Misbehaviour(what)) => {
+                self.misbehaviour = Some(what);
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Checks a frame of the OUT queue, claims its buffers, and puts it into the transmit ring, where there is room. Every shared word is
+    /// loaded once. Returns its bytes.
+    ///
+    /// After [`Refusal::Bad`] the frame is claimed as far as it was looked at, so that one release ends it.
+    #[inline(always)]
+    fn send(&mut self, view: &View<'_>, item: Item) -> Result<u32, Refusal> {
+        let (located, mbuf) = view.find(item).ok_or(PeerMisbehaviour::NotAnItem(item.get()))?;
+        let cluster = cluster(view, mbuf)?;
+        self.ledger.send(located, cluster)?;
+        let segment = extent(self.mapped, located, mbuf, cluster)?;
+        if let Some(second) = mbuf.next() {
+            return self.send_chain((located, mbuf), segment, second);
+        }
+        let checksum = self.requests.of(mbuf, segment.len)?;
+        self.nic.tx_post(item.get() + self.tag, core::slice::from_ref(&segment), checksum);
+        Ok(segment.len)
+    }
+
+    /// The same for a frame of more than one mbuf: a cycle ends at a claim, a long chain at the bound.
+    #[cold]
+    fn send_chain(
+        &mut self,
+        (first, head): (Located, &Mbuf),
+        segment: Segment,
+        second: Item,
+    ) -> Result<u32, Refusal> {
+        let view = self.mapped.view();
+        let mut segments = [Segment::default(); SEGMENTS_MAX];
+        segments[0] = segment;
+        let (mut count, mut bytes) = (usize::from(segment.len != 0), segment.len);
+        let (mut last, mut next) = (first, Some(second));
+        let mut mbufs = 1;
+        while let Some(item) = next {
+            if mbufs == SEGMENTS_MAX {
+                return Err(Refusal::Bad);
+            }
+            mbufs += 1;
+            let (located, mbuf) = view.find(item).ok_or(PeerMisbehaviour::NotAnItem(item.get()))?;
+            let cluster = cluster(view, mbuf)?;
+            self.ledger.send_rest(last, located, cluster)?;
+            let segment = extent(self.mapped, located, mbuf, cluster)?;
+            if segment.len != 0 {
+                segments[count % SEGMENTS_MAX] = segment;
+                bytes += segment.len;
+                count += 1;
+            }
+            (last, next) = (located, mbuf.next());
+        }
+        let checksum = self.requests.of(head, bytes)?;
+        let segments = &segments[..count.min(SEGMENTS_MAX)];
+        self.nic.tx_post(first.item().get() + self.tag, segments, checksum);
+        Ok(bytes)
+    }
+}
+
 /// Frames that have left, on their way back: to their pools in batches under one lock each, or else by the deferred-free queue.
 pub(super) struct Returns<'a, 'w> {
     space: &'a mut InterruptSpace<'w>,
@@ -245,94 +333,55 @@ impl Returns<'_, '_> {
     }
 }
 
-/// Checks a frame of the OUT queue, claims its buffers, and puts it into the transmit ring, where there is room. Every shared word is
-/// loaded once. Returns its bytes.
-///
-/// After [`Refusal::Bad`] the frame is claimed as far as it was looked at, so that one release ends it.
-#[inline(always)]
-fn send<N: Nic>(
-    mapped: &Mapped<'_>,
-    tag: u32,
-    ledger: &mut Ledger,
-    nic: &mut N,
-    item: Item,
+/// What the frames of a burst ask the device to fill in; most ask the same as the one before.
+struct Requests {
+    /// How far into a frame the device can fill in a checksum.
     reach: u16,
-) -> Result<u32, Refusal> {
-    let (located, mbuf) = mapped.view().find(item).ok_or(PeerMisbehaviour::NotAnItem(item.get()))?;
-    let cluster = cluster(mapped, mbuf)?;
-    ledger.send(located, cluster)?;
-    let segment = extent(mapped, located, mbuf, cluster)?;
-    if let Some(second) = mbuf.next() {
-        return send_chain(mapped, tag, ledger, nic, (located, mbuf), segment, second, reach);
-    }
-    let checksum = request(mbuf, segment.len, reach)?;
-    nic.tx_post(item.get() + tag, core::slice::from_ref(&segment), checksum);
-    Ok(segment.len)
+    /// The last request that the device can fill in, as it stands in an mbuf, and the bytes of the shortest frame that it fits.
+    raw: u32,
+    bytes: u32,
+    wanted: Option<TxChecksum>,
 }
 
-/// The same for a frame of more than one mbuf: a cycle ends at a claim, a long chain at the bound.
-#[cold]
-#[expect(clippy::too_many_arguments, reason = "the state of its one caller, out of the way of its hot path")]
-fn send_chain<N: Nic>(
-    mapped: &Mapped<'_>,
-    tag: u32,
-    ledger: &mut Ledger,
-    nic: &mut N,
-    (first, head): (Located, &Mbuf),
-    segment: Segment,
-    second: Item,
-    reach: u16,
-) -> Result<u32, Refusal> {
-    let mut segments = [Segment::default(); SEGMENTS_MAX];
-    segments[0] = segment;
-    let (mut count, mut bytes) = (usize::from(segment.len != 0), segment.len);
-    let (mut last, mut next) = (first, Some(second));
-    let mut mbufs = 1;
-    while let Some(item) = next {
-        if mbufs == SEGMENTS_MAX {
+impl Requests {
+    /// Whether a frame of so many bytes can be sent, and which checksum the device is to fill in.
+    #[inline(always)]
+    fn of(&mut self, head: &Mbuf, bytes: u32) -> Result<Option<TxChecksum>, Refusal> {
+        // One comparison for both ends: what is too short wraps to a large number.
+        if bytes.wrapping_sub(ETHERNET_BYTES) > FRAME_BYTES_MAX - ETHERNET_BYTES {
             return Err(Refusal::Bad);
         }
-        mbufs += 1;
-        let (located, mbuf) = mapped.view().find(item).ok_or(PeerMisbehaviour::NotAnItem(item.get()))?;
-        let cluster = cluster(mapped, mbuf)?;
-        ledger.send_rest(last, located, cluster)?;
-        let segment = extent(mapped, located, mbuf, cluster)?;
-        if segment.len != 0 {
-            segments[count % SEGMENTS_MAX] = segment;
-            bytes += segment.len;
-            count += 1;
+        let flags = head.flags();
+        if flags.has(Flags::IP_CHECKSUM_WANTED) {
+            return Err(Refusal::Bad); // no device here offers it
         }
-        (last, next) = (located, mbuf.next());
+        if !flags.has(Flags::DATA_CHECKSUM_WANTED) {
+            return Ok(None);
+        }
+        let raw = head.checksum_word();
+        if raw != self.raw || bytes < self.bytes {
+            self.check(raw, bytes)?;
+        }
+        Ok(self.wanted)
     }
-    let checksum = request(head, bytes, reach)?;
-    nic.tx_post(first.item().get() + tag, &segments[..count.min(SEGMENTS_MAX)], checksum);
-    Ok(bytes)
-}
 
-/// Whether a frame of so many bytes can be sent, and which checksum the device is to fill in.
-#[inline(always)]
-fn request(head: &Mbuf, bytes: u32, reach: u16) -> Result<Option<TxChecksum>, Refusal> {
-    // One comparison for both ends: what is too short wraps to a large number.
-    if bytes.wrapping_sub(ETHERNET_BYTES) > FRAME_BYTES_MAX - ETHERNET_BYTES {
-        return Err(Refusal::Bad);
+    #[inline(never)]
+    fn check(&mut self, raw: u32, bytes: u32) -> Result<(), Refusal> {
+        let (start, offset) = Mbuf::checksum_from(raw);
+        let wanted = TxChecksum { start, offset };
+        if !checksum_within(wanted, bytes, self.reach) {
+            return Err(Refusal::Bad);
+        }
+        (self.raw, self.bytes, self.wanted) = (raw, checksum_end(wanted), Some(wanted));
+        Ok(())
     }
-    let flags = head.flags();
-    if flags.has(Flags::IP_CHECKSUM_WANTED) {
-        return Err(Refusal::Bad); // no device here offers it
-    }
-    if !flags.has(Flags::DATA_CHECKSUM_WANTED) {
-        return Ok(None);
-    }
-    let (start, offset) = head.checksum();
-    let wanted = TxChecksum { start, offset };
-    if checksum_within(wanted, bytes, reach) { Ok(Some(wanted)) } else { Err(Refusal::Bad) }
 }
 
 /// The cluster of an mbuf, if it has one.
 #[inline(always)]
-fn cluster(mapped: &Mapped<'_>, mbuf: &Mbuf) -> Result<Option<Located>, PeerMisbehaviour> {
+fn cluster(view: &View<'_>, mbuf: &Mbuf) -> Result<Option<Located>, PeerMisbehaviour> {
     let Some(item) = mbuf.cluster() else { return Ok(None) };
-    match mapped.view().geometry().locate_cluster(item) {
+    match view.geometry().locate_cluster(item) {
         None => Err(PeerMisbehaviour::NotAnItem(item.get())),
         located => Ok(located),
     }
@@ -367,6 +416,12 @@ pub(crate) fn checksum_fits<N: Nic>(nic: &N, wanted: TxChecksum, bytes: u32) -> 
 
 #[inline(always)]
 const fn checksum_within(TxChecksum { start, offset }: TxChecksum, bytes: u32, reach: u16) -> bool {
-    let field = start as u32 + offset as u32;
-    field + 2 <= bytes && field <= reach as u32 && start as u32 >= ETHERNET_BYTES
+    let end = checksum_end(TxChecksum { start, offset });
+    end <= bytes && end - 2 <= reach as u32 && start as u32 >= ETHERNET_BYTES
+}
+
+/// Where the field of such a checksum ends: no frame that it fits is shorter.
+#[inline(always)]
+const fn checksum_end(TxChecksum { start, offset }: TxChecksum) -> u32 {
+    start as u32 + offset as u32 + 2
 }

@@ -158,7 +158,7 @@ fn the_short_way_and_the_long_way_agree() {
         short += u32::from(Segment4::find(&frame).is_some());
         let (mut one, mut other) = (frame.clone(), frame);
         for offload in [false, true] {
-            if let Some((request, _)) = finish_segment(&mut one, offload) {
+            if let Some(FinishedSegment { request, .. }) = finish_segment(&mut one, offload) {
                 assert_eq!(request, finish(&mut other, offload));
                 assert_eq!(one, other);
             }

@@ -73,14 +73,21 @@ impl<H: Hal> Link for DirectLink<H> {
 
     #[inline]
     fn transmit<R>(&mut self, length: usize, build: impl FnOnce(&mut [u8]) -> (R, Built)) -> R {
-        let Some(buffer) = self.device.tx_buffer(length) else {
-            self.no_buffer += 1;
-            if self.scratch.len() < length {
-                self.scratch.resize(length, 0);
+        let (buffer, sendable) = match self.device.tx_buffer(length) {
+            Some(buffer) => (buffer, true),
+            None => {
+                self.no_buffer += 1;
+                if self.scratch.len() < length {
+                    self.scratch.resize(length, 0);
+                }
+                (&mut self.scratch[..length], false)
             }
-            return build(&mut self.scratch[..length]).0;
         };
+        // Called at one place, so that all of it is compiled into here.
         let (result, built) = build(buffer);
+        if !sendable {
+            return result;
+        }
         if let Built::Send(checksum) = built {
             let checksum = checksum.map(|wanted| TxChecksum { start: wanted.start, offset: wanted.offset });
             self.device.send(length, checksum);

@@ -13,7 +13,7 @@ use abi::window::{
 };
 use alloc::{vec, vec::Vec};
 use core::ptr::NonNull;
-use mbuf::{Flags, Geometry, INTERNAL_BYTES, Places, ProtocolSpace, View};
+use mbuf::{Blank, Flags, Geometry, INTERNAL_BYTES, Places, ProtocolSpace, View};
 use shmqueue::{
     DualQueue, Item, PeerMisbehaviour,
     queue::{
@@ -34,7 +34,7 @@ pub trait Doorbell {
     fn audit(&self) -> abi::device::Audit;
 }
 
-/// Clusters that the server keeps at hand to send with: one lock of a pool for so many frames.
+/// Packets of a kind that the server keeps at hand to send with: one lock of a pool for so many frames.
 const STASH: usize = 16;
 /// Frames that go onto the OUT queue together, at most.
 const BURST: usize = 64;
@@ -62,12 +62,16 @@ pub struct WindowLink<'w, D> {
     input: [EitherInConsumer<'w, View<'w>, RING_ITEMS>; 4],
     deferred: EitherInConsumer<'w, View<'w>, RING_ITEMS>,
     out: EitherOutProducer<'w, View<'w>, RING_ITEMS>,
-    /// Clusters to send with.
-    stash: Vec<Item>,
+    /// Packets with a cluster to send with.
+    stash: Vec<Blank<'w>>,
+    /// Packets to send with what fits into an mbuf.
+    small: Vec<Blank<'w>>,
     /// Frames to go onto the OUT queue.
     burst: Vec<Item>,
-    /// Room to collect items in.
-    items: Vec<Item>,
+    /// The last [`receive`](Link::receive) stopped at its limit: there may be frames that no control block shows.
+    frames_left: bool,
+    /// The same of the deferred-free queue.
+    deferred_left: bool,
     wants: bool,
     no_buffer: u64,
     /// Where frames are built for which there is no buffer.
@@ -126,28 +130,42 @@ unsafe fn queue_of<'w>(base: NonNull<u8>, layout: &Layout, queue: Queue) -> Eith
     }
 }
 
+/// Room to build a frame of `length` bytes that is not sent.
+#[cold]
+fn scratch(room: &mut Vec<u8>, length: usize) -> &mut [u8] {
+    if room.len() < length {
+        room.resize(length, 0);
+    }
+    &mut room[..length]
+}
+
 /// Takes frames off one IN queue until it is empty or `into` holds `limit`.
 ///
 /// # Errors
 /// What the kernel put there cannot be. The frames before it were taken.
 #[inline(always)]
 fn take<'w>(
-    input: &mut impl Consume,
-    view: &View<'w>,
     into: &mut Vec<WindowFrame<'w>>,
     limit: usize,
+    mut next: impl FnMut() -> Result<Option<WindowFrame<'w>>, PeerMisbehaviour>,
 ) -> Result<(), PeerMisbehaviour> {
     while into.len() < limit {
-        let Some(item) = input.consume()? else { break };
-        let (Some(mbuf), Some((data, length))) = (view.mbuf(item), view.data_ptr(item)) else {
-            return Err(PeerMisbehaviour::Refused(item.get()));
-        };
-        // SAFETY: `data_ptr` has found `length` bytes inside one buffer of the window. It came off an IN queue, so it is the server's
-        // until it is freed, which `release` does by consuming this frame: nobody writes it while it is borrowed.
-        let bytes = unsafe { core::slice::from_raw_parts(data.as_ptr(), length as usize) };
-        into.push(WindowFrame { item, bytes, checksum_good: mbuf.flags().has(Flags::DATA_CHECKSUM_GOOD) });
+        let Some(frame) = next()? else { break };
+        into.push(frame);
     }
     Ok(())
+}
+
+/// The frame at `item`, which has just come off an IN queue.
+#[inline(always)]
+fn frame_at<'w>(view: &View<'w>, item: Item) -> Result<Option<WindowFrame<'w>>, PeerMisbehaviour> {
+    let refused = PeerMisbehaviour::Refused(item.get());
+    let mbuf = view.mbuf(item).ok_or(refused)?;
+    let (data, length) = view.data_ptr(item).ok_or(refused)?;
+    // SAFETY: `data_ptr` has found `length` bytes inside one buffer of the window. It came off an IN queue, so it is the server's
+    // until it is freed, which `release` does by consuming this frame: nobody writes it while it is borrowed.
+    let bytes = unsafe { core::slice::from_raw_parts(data.as_ptr(), length as usize) };
+    Ok(Some(WindowFrame { item, bytes, checksum_good: mbuf.flags().has(Flags::DATA_CHECKSUM_GOOD) }))
 }
 
 impl<'w, D: Doorbell> WindowLink<'w, D> {
@@ -197,8 +215,10 @@ impl<'w, D: Doorbell> WindowLink<'w, D> {
             deferred: queue(Queue::DeferredFree).in_consumer(view),
             out: queue(Queue::Out).out_producer(view),
             stash: Vec::with_capacity(STASH),
+            small: Vec::with_capacity(STASH),
             burst: Vec::with_capacity(BURST),
-            items: Vec::with_capacity(BURST),
+            frames_left: false,
+            deferred_left: false,
             wants: false,
             no_buffer: 0,
             scratch: vec![0; BUFFER],
@@ -216,17 +236,54 @@ impl<'w, D: Doorbell> WindowLink<'w, D> {
         self.misbehaviour.get_or_insert(misbehaviour);
     }
 
-    #[inline]
-    fn free_deferred(&mut self) {
-        if let Err(misbehaviour) = self.space.drain_deferred(&mut self.deferred, DEFERRED) {
+    /// Takes frames off the IN queue `at`, until `into` holds `limit`.
+    #[inline(never)]
+    fn receive_from(&mut self, at: usize, into: &mut Vec<WindowFrame<'w>>, limit: usize) {
+        // The choice once a queue, not once a frame.
+        let taken = match &mut self.input[at] {
+            Either::Dual(input) => take(into, limit, || match input.dequeue()? {
+                Some(item) => frame_at(input.links(), item),
+                None => Ok(None),
+            }),
+            Either::Ring(input) => {
+                let view = *self.space.view();
+                take(into, limit, || match input.pop()? {
+                    Some(item) => frame_at(&view, item),
+                    None => Ok(None),
+                })
+            }
+        };
+        if let Err(misbehaviour) = taken {
             self.note(misbehaviour);
         }
     }
 
+    /// Frees what the driver could not; most times that is nothing, and two loads say so.
     #[inline]
+    fn free_deferred(&mut self) {
+        if self.deferred_left || !self.queues[Queue::DeferredFree as usize].is_empty() {
+            self.drain_deferred();
+        }
+    }
+
+    #[cold]
+    fn drain_deferred(&mut self) {
+        match self.space.drain_deferred(&mut self.deferred, DEFERRED) {
+            Ok(freed) => self.deferred_left = freed == DEFERRED,
+            Err(misbehaviour) => self.note(misbehaviour),
+        }
+    }
+
+    #[inline(never)]
     fn refill(&mut self) -> bool {
         let stash = &mut self.stash;
-        self.space.alloc_cluster_batch(STASH as u32, |item| stash.push(item)) != 0
+        self.space.alloc_blank_cluster_batch(STASH as u32, |blank| stash.push(blank)) != 0
+    }
+
+    #[inline(never)]
+    fn refill_small(&mut self) {
+        let small = &mut self.small;
+        self.space.alloc_blank_batch(STASH as u32, |blank| small.push(blank));
     }
 
     /// No pool has a cluster: R&H's `m_want`. The driver resumes the server when it frees one.
@@ -242,31 +299,25 @@ impl<'w, D: Doorbell> WindowLink<'w, D> {
 
     /// Takes a buffer back that was not sent after all.
     #[cold]
-    fn keep(&mut self, item: Item) {
-        if self.space.view().mbuf(item).is_some_and(|mbuf| mbuf.cluster().is_some()) {
-            self.stash.push(item);
-        } else {
-            self.space.free_batch(&[item]);
-        }
+    fn keep(&mut self, blank: Blank<'w>) {
+        if blank.has_cluster() { self.stash.push(blank) } else { self.small.push(blank) }
     }
 
-    /// A buffer for a frame of `length` bytes, and the bytes themselves.
-    #[inline]
-    fn buffer(&mut self, length: usize) -> Option<(Item, u32, NonNull<u8>)> {
-        if length <= INTERNAL_BYTES as usize
-            && let Some(item) = self.space.alloc()
-        {
-            let view = self.space.view();
-            let (offset, _) = view.storage(item)?;
-            return Some((item, offset, view.internal_bytes_ptr(offset, length as u32)?));
+    /// A buffer for a frame of `length` bytes, with at least so much room.
+    #[inline(always)]
+    fn buffer(&mut self, length: usize) -> Option<Blank<'w>> {
+        if length <= INTERNAL_BYTES as usize {
+            if self.small.is_empty() {
+                self.refill_small();
+            }
+            if let Some(blank) = self.small.pop() {
+                return Some(blank);
+            }
         }
         if length > BUFFER || !self.ready() {
             return None;
         }
-        let item = self.stash.pop()?;
-        let view = self.space.view();
-        let (offset, _) = view.storage(item)?;
-        Some((item, offset, view.cluster_bytes_ptr(offset, length as u32)?))
+        self.stash.pop()
     }
 }
 
@@ -280,17 +331,14 @@ impl<'w, D: Doorbell> Link for WindowLink<'w, D> {
 
     #[inline]
     fn receive(&mut self, into: &mut Vec<WindowFrame<'w>>, limit: usize) {
-        let view = *self.space.view();
+        let left = core::mem::take(&mut self.frames_left);
         for at in 0..self.input.len() {
-            // The choice once a queue, not once a frame.
-            let taken = match &mut self.input[at] {
-                Either::Dual(input) => take(input, &view, into, limit),
-                Either::Ring(input) => take(input, &view, into, limit),
-            };
-            if let Err(misbehaviour) = taken {
-                self.note(misbehaviour);
+            // Two loads of the control block, before all that it takes to look into the queue.
+            if left || !self.queues[at].is_empty() {
+                self.receive_from(at, into, limit);
             }
         }
+        self.frames_left = into.len() >= limit;
     }
 
     #[inline]
@@ -298,9 +346,8 @@ impl<'w, D: Doorbell> Link for WindowLink<'w, D> {
         if frames.is_empty() {
             return;
         }
-        self.items.clear();
-        self.items.extend(frames.drain(..).map(|frame| frame.item));
-        self.space.free_batch(&self.items);
+        self.space.free_each(frames.iter().map(|frame| frame.item));
+        frames.clear();
     }
 
     #[inline]
@@ -318,34 +365,37 @@ impl<'w, D: Doorbell> Link for WindowLink<'w, D> {
 
     #[inline]
     fn transmit<R>(&mut self, length: usize, build: impl FnOnce(&mut [u8]) -> (R, Built)) -> R {
-        let Some((item, offset, data)) = self.buffer(length) else {
-            self.no_buffer += 1;
-            if self.scratch.len() < length {
-                self.scratch.resize(length, 0);
+        let found = self.buffer(length).and_then(|blank| Some((self.space.view().room_ptr(&blank)?, blank)));
+        let bytes = match &found {
+            Some((data, blank)) => {
+                debug_assert!(length <= blank.bytes() as usize);
+                // SAFETY: `buffer` has given a packet with room for `length` bytes, which was allocated by this space: it is the server's,
+                // it is on no queue yet, and no other reference to its bytes exists.
+                unsafe { core::slice::from_raw_parts_mut(data.as_ptr(), length) }
             }
-            return build(&mut self.scratch[..length]).0;
+            None => scratch(&mut self.scratch, length),
         };
-        // SAFETY: `buffer` has checked that `length` bytes lie in one buffer, which was allocated just now: it is the server's, and
-        // no other reference to it exists. It is on no queue yet.
-        let bytes = unsafe { core::slice::from_raw_parts_mut(data.as_ptr(), length) };
+        // Called at one place, so that all of it is compiled into here.
         let (result, built) = build(bytes);
-        let Built::Send(checksum) = built else {
-            self.keep(item);
+        let Some((_, blank)) = found else {
+            self.no_buffer += 1;
             return result;
         };
-        if let Some(mbuf) = self.space.view().mbuf(item) {
-            let place =
-                if mbuf.cluster().is_some() { Flags::PACKET.with(Flags::EXTERNAL) } else { Flags::PACKET };
-            let flags = match checksum {
-                Some(request) => {
-                    mbuf.set_checksum(request.start, request.offset);
-                    place.with(Flags::DATA_CHECKSUM_WANTED)
-                }
-                None => place,
-            };
-            mbuf.set_packet(offset, length as u32, flags);
-        }
-        self.burst.push(item);
+        let Built::Send(checksum) = built else {
+            self.keep(blank);
+            return result;
+        };
+        let mbuf = blank.mbuf();
+        let place = if blank.has_cluster() { Flags::PACKET.with(Flags::EXTERNAL) } else { Flags::PACKET };
+        let flags = match checksum {
+            Some(request) => {
+                mbuf.set_checksum(request.start, request.offset);
+                place.with(Flags::DATA_CHECKSUM_WANTED)
+            }
+            None => place,
+        };
+        mbuf.set_packet(blank.start(), length as u32, flags);
+        self.burst.push(blank.item());
         if self.burst.len() == BURST {
             self.flush();
         }
@@ -396,8 +446,8 @@ impl<'w, D: Doorbell> Link for WindowLink<'w, D> {
     }
 
     fn lent(&self) -> (u32, u32) {
-        let stash = self.stash.len() as u32;
-        (stash, stash)
+        let clusters = self.stash.len() as u32;
+        (clusters + self.small.len() as u32, clusters)
     }
 
     fn audit(&mut self) -> LinkAudit {

@@ -9,6 +9,8 @@ use abi::{
     Error,
     device::NetInfo,
     message::{DATA_MAX, Message, NET_FRAME, frame},
+    socket::Request,
+    supervise::Lease,
 };
 use alloc::{string::String, vec};
 use protocol_server::{
@@ -26,7 +28,7 @@ use userlib::{
 };
 
 use crate::{
-    DEVICE, Number, announce, configure,
+    DEVICE, Number, announce, chaos, configure,
     guest::{Guest, send},
     limit_ns, link_info, now, seed,
 };
@@ -121,9 +123,9 @@ impl Port for Frames {
 }
 
 /// Opens the device, makes a server of it, and runs that for ever.
-pub fn run(number: Number) -> Result<(), String> {
+pub fn run(number: Number, lease: Option<Lease>) -> Result<(), String> {
     let (mut server, ports, net) = start().map_err(|error| alloc::format!("{DEVICE}: {error}"))?;
-    configure(&mut server, number)?;
+    configure(&mut server, number, lease)?;
     serve(&mut server, &ports, (number, &net))
 }
 
@@ -257,6 +259,9 @@ fn transfer<'o>(
 /// Does what a message asks that is no read or write, and answers it.
 #[cold]
 fn answer_message(server: &mut GuestServer, mut message: Received<'_>) {
+    if Request::from_raw(message.id).is_none() {
+        chaos::obey(&message);
+    }
     // The server keeps the carried right or gives it up.
     if let Some(carried) = message.take_carried() {
         let _ = carried.into_name();

@@ -1,7 +1,7 @@
 //! The path by window (Reynolds and Heller): the window is mapped, frames are found there, and the server sleeps by suspending its thread.
 #![expect(unsafe_code, reason = "the window")]
 
-use abi::{Error, device::NetInfo};
+use abi::{Error, device::NetInfo, socket::Request, supervise::Lease};
 use alloc::{boxed::Box, string::String};
 use core::time::Duration;
 use protocol_server::{
@@ -18,7 +18,7 @@ use userlib::{
 };
 
 use crate::{
-    DEVICE, Number, announce, configure,
+    DEVICE, Number, announce, chaos, configure,
     guest::{Guest, send},
     limit_ns, link_info, name_of, now, seed,
 };
@@ -46,9 +46,9 @@ impl Doorbell for Bell {
 }
 
 /// Opens the device, makes a server of it, and runs that for ever.
-pub fn run(number: Number) -> Result<(), String> {
+pub fn run(number: Number, lease: Option<Lease>) -> Result<(), String> {
     let (mut server, device, net) = start().map_err(|error| alloc::format!("{DEVICE}: {error}"))?;
-    configure(&mut server, number)?;
+    configure(&mut server, number, lease)?;
     serve(&mut server, number, device, &net)
 }
 
@@ -131,6 +131,9 @@ fn claim(server: &mut GuestServer, number: Number, device: &Device) -> Result<()
 fn answer_messages(server: &mut GuestServer) {
     for _ in 0..MESSAGES {
         let Ok(mut incoming) = receive(&server.system.port, Some(Duration::ZERO)) else { return };
+        if Request::from_raw(incoming.id).is_none() {
+            chaos::obey(&incoming);
+        }
         // The server keeps the carried right or gives it up.
         if let Some(carried) = incoming.take_carried() {
             let _ = carried.into_name();

@@ -5,6 +5,7 @@ use abi::{
     message::{Disposition, Message, NOTIFY_DEAD_NAME},
     port::{NULL, THREAD_SELF},
     socket::{Endpoint, Kind, Page, REPLY, Request, State, audit},
+    supervise::Lease,
 };
 use alloc::boxed::Box;
 use smoltcp::wire::IpCidr;
@@ -13,6 +14,7 @@ use super::{Server, calls::put};
 use crate::{
     addresses::{connection_key, from_abi, peer_from_abi, to_abi},
     demux::{NO_SLOT, Slot},
+    dhcp::Dhcp,
     frame::{ICMP, Key, TCP, UDP},
     link::Link,
     page::SocketPage,
@@ -121,6 +123,7 @@ impl<L: Link, S: System> Server<L, S> {
             Request::Open => return self.open(message),
             Request::Interface => return self.interface(),
             Request::Audit => return Ok(self.audit()),
+            Request::Lease => return Ok(self.lease()),
             _ => {}
         }
         let slot = self.own_slot(message)?;
@@ -134,7 +137,9 @@ impl<L: Link, S: System> Server<L, S> {
             Request::Rebind => self.rebind(slot, message),
             // Done before they come here ([`super::calls`]), on the path that has them.
             Request::Write | Request::Read => Err(Error::BadCall),
-            Request::Hello | Request::Open | Request::Interface | Request::Audit => Err(Error::BadCall),
+            Request::Hello | Request::Open | Request::Interface | Request::Audit | Request::Lease => {
+                Err(Error::BadCall)
+            }
         }
     }
 
@@ -376,6 +381,12 @@ impl<L: Link, S: System> Server<L, S> {
             IpCidr::Ipv6(v6) => v6.prefix_len(),
         };
         Ok(Reply::new().word(u32::from(prefix)).endpoint(&to_abi(Some(address.address()), 0)))
+    }
+
+    /// What the next server is to go on with.
+    fn lease(&self) -> Reply {
+        let words = Lease::to_words(self.dhcp.as_ref().and_then(Dhcp::lease));
+        words.into_iter().fold(Reply::new(), Reply::word)
     }
 
     fn audit(&mut self) -> Reply {

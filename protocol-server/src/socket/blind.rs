@@ -24,6 +24,12 @@ const FLAGS_AT: usize = 13;
 pub struct Numbers([u8; 12]);
 
 impl Numbers {
+    /// Those of the segment whose header begins so.
+    #[inline(always)]
+    pub const fn in_header(start: [u8; 12]) -> Self {
+        Self(start)
+    }
+
     /// Those of a TCP segment that is being sent.
     #[inline(always)]
     pub fn of(frame: &[u8]) -> Self {

@@ -2,7 +2,9 @@
 //!
 //! A SYN takes one of them out of LISTEN. When it has become a connection it waits in `ready` for `Accept`, which moves it to a
 //! socket of its own and puts a fresh one in its place. A SYN that finds none in LISTEN is dropped, as BSD does: the other end
-//! tries again, and may find room.
+//! tries again, and may find room. But one that has been half open for a second makes room, and in a flood (many SYNs refused in a
+//! second) the one that has been so for longest does (RFC 4987, section 3.4): then an honest peer is kept out only if the
+//! whole backlog goes by within its round trip.
 
 use abi::{
     Error,
@@ -12,7 +14,7 @@ use alloc::vec::Vec;
 use smoltcp::{
     iface::SocketHandle,
     socket::{Socket as Any, tcp},
-    time::Duration,
+    time::{Duration, Instant},
     wire::{IpEndpoint, IpListenEndpoint},
 };
 
@@ -22,6 +24,7 @@ use super::{
     tcp::{Connection, RX_RING, TX_BUFFER},
 };
 use crate::{
+    frame::source_port,
     link::Link,
     system::{Exclusive, SharedMemory, System},
 };
@@ -29,12 +32,49 @@ use crate::{
 /// How long a connection may stay half open.
 const HALF_OPEN_LIMIT: Duration = Duration::from_secs(30);
 
+/// So long it may in any case, unless there is a flood: longer than most round trips.
+const HALF_OPEN_MIN: Duration = Duration::from_secs(1);
+/// It is a flood when so many times the backlog has been refused within a second.
+const FLOOD: u32 = 4;
+
+/// A smoltcp socket of a listening socket.
+struct Place {
+    handle: SocketHandle,
+    /// When it was seen to be half open.
+    half_open: Option<Instant>,
+}
+
+/// SYNs that found no room lately.
+struct Refused {
+    since: Instant,
+    count: u32,
+    flood: bool,
+}
+
+impl Refused {
+    const NONE: Self = Self { since: Instant::ZERO, count: 0, flood: false };
+
+    /// One more. Whether there are too many, now or in the second before.
+    fn flood(&mut self, now: Instant, backlog: usize) -> bool {
+        let many = FLOOD * backlog as u32;
+        if now - self.since >= Duration::from_secs(1) {
+            self.flood = self.count >= many;
+            (self.since, self.count) = (now, 0);
+        }
+        self.count = self.count.saturating_add(1);
+        self.flood || self.count >= many
+    }
+}
+
 /// What a listening socket has beside its smoltcp sockets.
 pub struct Listener {
-    handles: Vec<SocketHandle>,
+    handles: Vec<Place>,
     /// Connections that wait to be accepted, the oldest first.
     ready: Vec<SocketHandle>,
     shown: u32,
+    /// Of `handles`, where to look first for the one that has been half open for longest: they are taken in turn.
+    oldest: usize,
+    refused: Refused,
 }
 
 impl<M: SharedMemory> Socket<M> {
@@ -55,13 +95,18 @@ impl<M: SharedMemory> Socket<M> {
         for _ in 0..backlog {
             let ring = system.exclusive_memory(RX_RING as usize)?;
             system.room_for(TX_BUFFER)?;
-            handles.push(add_listening(&mut set, ring, self.local)?);
+            handles.push(Place { handle: add_listening(&mut set, ring, self.local)?, half_open: None });
         }
         // A listening socket has nothing to read or write.
         self.end = None;
         self.set = set;
-        self.protocol =
-            Protocol::Listener(Listener { handles, ready: Vec::with_capacity(backlog as usize), shown: 0 });
+        self.protocol = Protocol::Listener(Listener {
+            handles,
+            ready: Vec::with_capacity(backlog as usize),
+            shown: 0,
+            oldest: 0,
+            refused: Refused::NONE,
+        });
         self.dirty = true;
         self.set_state(State::Listening, None);
         Ok(())
@@ -70,6 +115,39 @@ impl<M: SharedMemory> Socket<M> {
     /// Whether a new connection would find a socket in LISTEN.
     pub fn has_room(&self) -> bool {
         self.set.get().iter().any(|(_, socket)| matches!(socket, Any::Tcp(tcp) if tcp.is_listening()))
+    }
+
+    /// Puts the socket that has been half open for longest back into LISTEN, without a word to its peer, for the SYN in `frame`. False: it has
+    /// not been so for long, and there is no flood; or none is half open; or the SYN is that of one of them again.
+    #[cold]
+    pub fn make_room(&mut self, frame: &[u8], now: Instant) -> bool {
+        let local = self.local;
+        let Protocol::Listener(listener) = &mut self.protocol else { return false };
+        let (from, count) = (source_port(frame), listener.handles.len());
+        let mut victim = None;
+        for at in (0..count).map(|n| (listener.oldest + n) % count) {
+            self.set.tcp(listener.handles[at].handle, |socket| {
+                if socket.state() == tcp::State::SynReceived {
+                    victim = victim.or(Some(at));
+                    // Its peer is impatient. It would only take its own place.
+                    if socket.remote_endpoint().map(|remote| remote.port) == from {
+                        victim = Some(count);
+                    }
+                }
+            });
+        }
+        let flood = listener.refused.flood(now, count);
+        let Some(place) = victim.and_then(|victim| listener.handles.get_mut(victim)) else { return false };
+        if !flood && place.half_open.is_none_or(|since| now - since < HALF_OPEN_MIN) {
+            return false;
+        }
+        place.half_open = None;
+        listener.oldest = victim.map_or(0, |victim| (victim + 1) % count);
+        self.set.tcp(place.handle, |socket| {
+            socket.abort();
+            socket.set_timeout(None);
+            socket.listen(local).is_ok() // it is closed now, and what it would have sent is forgotten
+        })
     }
 
     /// Whether a connection waits to be accepted.
@@ -97,8 +175,8 @@ impl<M: SharedMemory> Socket<M> {
         system.room_for(TX_BUFFER)?;
         let new = add_listening(&mut self.set, ring, local)?;
         listener.ready.remove(0);
-        for known in listener.handles.iter_mut().filter(|known| **known == handle) {
-            *known = new;
+        for known in listener.handles.iter_mut().filter(|known| known.handle == handle) {
+            *known = Place { handle: new, half_open: None };
         }
         self.dirty = true;
         let (mut set, handle) = self.set.take(handle).ok_or(Error::WouldBlock)?;
@@ -113,11 +191,13 @@ impl<M: SharedMemory> Socket<M> {
         let local = self.local;
         let Protocol::Listener(listener) = &mut self.protocol else { return Served::Open };
         let before = listener.ready.len();
-        for &handle in &listener.handles {
+        for place in &mut listener.handles {
+            let handle = place.handle;
             let waits = listener.ready.contains(&handle);
             self.set.tcp(handle, |socket| match socket.state() {
                 tcp::State::SynReceived if socket.timeout().is_none() => {
                     socket.set_timeout(Some(HALF_OPEN_LIMIT));
+                    place.half_open = Some(context.stack.now);
                 }
                 tcp::State::Established | tcp::State::CloseWait if !waits => {
                     socket.set_timeout(None);

@@ -157,6 +157,16 @@ impl<M: SharedMemory> Sockets<M> {
         sent
     }
 
+    /// The same if there is anything to do for them now, and when they want their next turn ([`Stack::turn`]).
+    #[inline(always)]
+    pub fn turn<L: Link>(&mut self, stack: &mut Stack<L>) -> i64 {
+        let (sent, deadline) = stack.turn(&mut self.set);
+        if sent {
+            self.note_sent(stack.traffic.numbers);
+        }
+        deadline
+    }
+
     #[inline(always)]
     fn note_sent(&mut self, numbers: Numbers) {
         match &mut self.rings[..] {

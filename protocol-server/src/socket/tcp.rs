@@ -234,6 +234,14 @@ impl<M: SharedMemory> Socket<M> {
                 connection.aborted = true;
                 tcp.abort();
             }
+            let limit = match tcp.state() {
+                tcp::State::SynSent | tcp::State::SynReceived => Some(CONNECT_LIMIT),
+                _ if tcp.send_queue() != 0 => Some(DATA_LIMIT),
+                _ => None,
+            };
+            if tcp.timeout() != limit {
+                tcp.set_timeout(limit);
+            }
             moved
         });
         let misbehaved = moved.is_err();
@@ -242,18 +250,10 @@ impl<M: SharedMemory> Socket<M> {
         context.counters.add(ServerCounter::CopiedBytes, u64::from(taken));
 
         // Its turn to send.
-        self.set.egress(context.stack);
+        let deadline = self.set.turn(context.stack);
         let (state, queued, forgotten) = self.set.tcp(handle, |tcp| {
-            let (state, queued) = (tcp.state(), tcp.send_queue());
-            let limit = match state {
-                tcp::State::SynSent | tcp::State::SynReceived => Some(CONNECT_LIMIT),
-                _ if queued != 0 => Some(DATA_LIMIT),
-                _ => None,
-            };
-            if tcp.timeout() != limit {
-                tcp.set_timeout(limit);
-            }
-            (state, queued, state == tcp::State::Closed && tcp.remote_endpoint().is_none())
+            let state = tcp.state();
+            (state, tcp.send_queue(), state == tcp::State::Closed && tcp.remote_endpoint().is_none())
         });
         connection.note_end(state, End::Timer);
         connection.seen = state;
@@ -278,7 +278,7 @@ impl<M: SharedMemory> Socket<M> {
             }
         }
         self.events |= events;
-        self.deadline = context.stack.deadline(self.set.get()).min(self.give_up);
+        self.deadline = deadline.min(self.give_up);
         let over = connection.over;
         if misbehaved {
             self.misbehaved(context.counters);
@@ -288,7 +288,8 @@ impl<M: SharedMemory> Socket<M> {
             self.set_state(seen, None);
         }
         if !owned {
-            return self.serve_closed(forgotten);
+            // Overdue, it has had its turn to send the RST: who cannot be reached even for that need not be told.
+            return self.serve_closed(forgotten || overdue);
         }
         Served::Open
     }

@@ -281,3 +281,23 @@ fn deadlines_let_an_idle_server_sleep_and_wake_it_for_its_timers() {
     assert!(deadline > now && deadline < now + 3_000_000, "{}", deadline - now);
     net.nodes[0].server.wake();
 }
+
+/// What fuzzing found: with nobody there to be told of the end, the socket stayed, and its deadline too, which had gone by.
+#[test]
+fn a_connection_to_nobody_whose_owner_has_died_is_forgotten() {
+    let mut net = Net::new(Faults::default(), 3);
+    let client = App::tcp(&mut net.nodes[0], 10);
+    client.connect(&mut net.nodes[0], endpoint_of([10, 9, 0, 77], 80)).expect("connecting");
+    net.step();
+    client.ask(&mut net.nodes[0], Request::Abort, &[]).expect("aborted");
+    net.nodes[0].server.thread_died(THREAD);
+    net.pass_time(120_000_000);
+    assert!(net.nodes[0].server.next_deadline() > net.micros, "it would never sleep again");
+    assert_eq!(Rc::strong_count(&client.memory), 1, "the server still maps the socket's memory");
+}
+
+fn endpoint_of(address: [u8; 4], port: u16) -> Endpoint {
+    let mut bytes = [0; 16];
+    bytes[..4].copy_from_slice(&address);
+    Endpoint { family: 4, address: bytes, port: port.into() }
+}

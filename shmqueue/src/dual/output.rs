@@ -155,6 +155,20 @@ impl<'q, L: Links> OutConsumer<'q, L> {
         budget: u32,
         mut send: impl FnMut(Item) -> ControlFlow<()>,
     ) -> Result<Drained, PeerMisbehaviour> {
+        self.drain_linked(budget, |_, item| send(item))
+    }
+
+    /// [`drain`](Self::drain) for a `send` that looks for the item by the queue's own [`Links`]: the compiler then sees that they have
+    /// just checked it.
+    ///
+    /// # Errors
+    /// As [`drain`](Self::drain).
+    #[inline(always)]
+    pub fn drain_linked(
+        &mut self,
+        budget: u32,
+        mut send: impl FnMut(&L, Item) -> ControlFlow<()>,
+    ) -> Result<Drained, PeerMisbehaviour> {
         self.set_condition(0);
         let mut left = budget;
         // What was left when the list was taken; with `handed`, how far this side has come in it.
@@ -176,7 +190,7 @@ impl<'q, L: Links> OutConsumer<'q, L> {
                 self.advance(at_list)?;
                 return Ok(Drained::BudgetSpent);
             }
-            if send(item).is_break() {
+            if send(&self.links, item).is_break() {
                 self.advance(at_list - left)?;
                 return Ok(Drained::StoppedByCaller);
             }

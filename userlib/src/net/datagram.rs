@@ -35,7 +35,10 @@ impl UdpSocket {
     pub fn bind(local: SocketAddr) -> Result<Self, Error> {
         let socket = Socket::open(Kind::Udp)?;
         socket.bind(local)?;
-        Ok(Self { records: Records::new(socket), peer: None })
+        let port = socket.local().port();
+        let local = SocketAddr::new(local.ip(), if port == 0 { local.port() } else { port });
+        let records = Records { local: Some(local), ..Records::new(socket, Kind::Udp) };
+        Ok(Self { records, peer: None })
     }
 
     /// Sets the peer of [`send`](Self::send); datagrams of others are no longer received.
@@ -44,6 +47,7 @@ impl UdpSocket {
     /// [`Error::Unreachable`].
     pub fn connect(&mut self, peer: SocketAddr) -> Result<(), Error> {
         self.records.socket.connect(peer)?;
+        self.records.peer = Some(peer);
         self.peer = Some(to_endpoint(peer));
         Ok(())
     }
@@ -134,7 +138,7 @@ impl EchoSocket {
     /// # Errors
     /// [`Error::NoResources`].
     pub fn open() -> Result<Self, Error> {
-        Ok(Self { records: Records::new(Socket::open(Kind::Echo)?) })
+        Ok(Self { records: Records::new(Socket::open(Kind::Echo)?, Kind::Echo) })
     }
 
     /// Sends an echo request.
@@ -167,17 +171,39 @@ impl AsSocket for EchoSocket {
     }
 }
 
-/// A socket whose rings hold records.
+/// A socket whose rings hold records. When its server has died it comes back by itself on the next one; what was in the rings is lost.
 #[derive(Debug)]
 struct Records {
     socket: Socket,
+    kind: Kind,
+    /// What it is bound to, with the port that the server chose, if it did.
+    local: Option<SocketAddr>,
+    /// What it is connected to.
+    peer: Option<SocketAddr>,
     read_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
 }
 
 impl Records {
-    const fn new(socket: Socket) -> Self {
-        Self { socket, read_timeout: None, write_timeout: None }
+    const fn new(socket: Socket, kind: Kind) -> Self {
+        Self { socket, kind, local: None, peer: None, read_timeout: None, write_timeout: None }
+    }
+
+    /// The socket is over: an error, unless that is because the server has died; then another takes its place.
+    #[cold]
+    fn revive(&mut self) -> Result<(), Error> {
+        if !self.socket.is_orphan() {
+            return Err(self.socket.failure(Error::ConnectionAborted));
+        }
+        let socket = self.socket.open_again(self.kind)?;
+        let bound = self.local.map_or(Ok(()), |local| socket.bind(local));
+        let set_up = bound.and_then(|()| self.peer.map_or(Ok(()), |peer| socket.connect(peer)));
+        match set_up {
+            // That one has died as well; the next call finds it so.
+            Ok(()) | Err(Error::NetworkReset) => self.socket = socket,
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     fn put(&mut self, payload: &[u8], peer: Endpoint) -> Result<(), Error> {
@@ -188,7 +214,8 @@ impl Records {
         let deadline = Deadline::after(self.write_timeout);
         loop {
             if self.socket.page.state() == State::Finished {
-                return Err(self.socket.failure(Error::ConnectionAborted));
+                self.revive()?;
+                continue;
             }
             let room = match &mut self.socket.transport {
                 Transport::Rings(rings) => rings.tx.space().map_err(misbehaved)?,
@@ -212,9 +239,12 @@ impl Records {
                 rings.ring_bell();
                 Ok(())
             }
-            Transport::Calls(calls) => match calls.write(payload, Some(&peer))? {
-                taken if taken == payload.len() => Ok(()),
-                _ => Err(Error::PeerMisbehaviour), // there was room
+            Transport::Calls(calls) => match calls.write(payload, Some(&peer)) {
+                Ok(taken) if taken == payload.len() => Ok(()),
+                Ok(_) => Err(Error::PeerMisbehaviour), // there was room
+                // As lost as one that was on its way.
+                Err(Error::NetworkReset) => Ok(()),
+                Err(error) => Err(error),
             },
         }
     }
@@ -226,13 +256,14 @@ impl Records {
             let taken = match &mut self.socket.transport {
                 Transport::Rings(rings) => take_record(rings, buffer)?,
                 Transport::Calls(_) if self.socket.page.rx_used() == 0 => None,
-                Transport::Calls(calls) => Some(calls.read_record(buffer)?.ok_or(Error::PeerMisbehaviour)?),
+                Transport::Calls(calls) => match calls.read_record(buffer) {
+                    Err(Error::NetworkReset) => None,
+                    record => Some(record?.ok_or(Error::PeerMisbehaviour)?),
+                },
             };
             match taken {
                 Some(taken) => return Ok(taken),
-                None if state == State::Finished => {
-                    return Err(self.socket.failure(Error::ConnectionAborted));
-                }
+                None if state == State::Finished => self.revive()?,
                 None => self.socket.wait(Want::Read, deadline)?,
             }
         }

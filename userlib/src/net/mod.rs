@@ -16,6 +16,10 @@
 //! | `socket` | what all kinds have in common: open, wait, put and take |
 //! | `tcp`, `datagram`, `wait` | streams and listeners; UDP and echo; waiting for several sockets at once |
 //!
+//! A protocol server may die, and another take its place. Streams are then over ([`abi::Error::NetworkReset`]), at once and whatever a thread
+//! waits for; listeners and datagram sockets come back by themselves with the next call that needs the server, which waits for it. What
+//! was in their rings is lost, as datagrams may be.
+//!
 //! Sockets are their thread's: events resume the thread that opened them, which is the task's first unless
 //! [`AsSocket::rebind`] says otherwise.
 
@@ -36,7 +40,8 @@ pub use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 pub use address::{from_endpoint, to_endpoint};
 pub use datagram::{EchoSocket, UdpSocket};
 pub use page::Page;
-pub use service::{Service, choose, interface};
+pub(crate) use service::look_for_death;
+pub use service::{Service, choose, interface, wait_for_network};
 pub use socket::{AsSocket, Socket, Want};
 pub use tcp::{Shutdown, TcpListener, TcpStream};
 pub use wait::wait_any;

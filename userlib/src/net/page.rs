@@ -164,6 +164,14 @@ impl Page {
         }
     }
 
+    /// The server has died: says in its stead that the socket is over, and why. There is no other writer of these words any more.
+    pub(super) fn fail(&self, error: Error) {
+        if self.state_raw() != State::Finished.raw() {
+            self.word(At::ERROR_AT).store(error.raw(), Relaxed);
+            self.word(At::STATE_AT).store(State::Finished.raw(), Release); // pairs with `state_raw`: the error is there before
+        }
+    }
+
     /// Connections that wait to be accepted.
     #[must_use]
     pub fn accept_ready(&self) -> u32 {

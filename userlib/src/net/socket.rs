@@ -1,7 +1,12 @@
 //! What all kinds of socket have in common.
 #![expect(unsafe_code, reason = "the page and the ends of the rings live in mappings that the socket owns")]
 
-use core::net::SocketAddr;
+use alloc::sync::Arc;
+use core::{
+    net::SocketAddr,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    time::Duration,
+};
 
 use abi::{
     Error,
@@ -20,9 +25,13 @@ use super::{
 use crate::{
     memory::{Mapping, MemoryObject},
     message::{Incoming, Outgoing},
+    port::Right,
     thread::{self, ThreadRef},
     time::Deadline,
 };
+
+/// How long a program looks for a server that does not die while it is asked for a socket.
+const OPEN_LIMIT: Duration = Duration::from_secs(10);
 
 /// What a thread waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +64,9 @@ pub struct Socket {
     pub(super) transport: Transport,
     pub(super) page: Page,
     number: u32,
-    service: &'static Service,
+    /// The thread that waits for it, by its name here.
+    thread: AtomicU32,
+    service: Arc<Service>,
     /// Unmapped last: the page and the transport point into them.
     _mappings: (Mapping, Option<Mapping>),
 }
@@ -71,22 +82,59 @@ impl core::fmt::Debug for Socket {
 
 impl Socket {
     pub(super) fn open(kind: Kind) -> Result<Self, Error> {
-        let service = Service::get(None)?;
-        let request = Outgoing::with_words(Request::Open.raw(), &[kind.raw()]).carry_copy(port::THREAD_SELF);
-        Self::from_reply(service, service.ask(request)?)
+        Self::open_for(kind, port::THREAD_SELF)
+    }
+
+    /// Opens one that is `thread`'s.
+    fn open_for(kind: Kind, thread: u32) -> Result<Self, Error> {
+        let deadline = Deadline::after(Some(OPEN_LIMIT));
+        loop {
+            let service = Service::get(None)?;
+            let request = Outgoing::with_words(Request::Open.raw(), &[kind.raw()]).carry_copy(thread);
+            match service.ask(request) {
+                // The server died before anybody asked it for anything: the next will do as well.
+                Err(Error::NetworkReset) if deadline.left_ns().is_some() => {}
+                reply => return Self::from_reply(service, reply?, thread),
+            }
+        }
+    }
+
+    /// After the server has died: another of the kind, on the next server, for the same thread.
+    pub(super) fn open_again(&self, kind: Kind) -> Result<Self, Error> {
+        let thread = self.thread.load(Relaxed);
+        let socket = Self::open_for(kind, thread)?;
+        socket.watch_for(thread)?;
+        Ok(socket)
+    }
+
+    /// Has the thread told of the server's death.
+    fn watch_for(&self, thread: u32) -> Result<(), Error> {
+        let Some(right) = Right::from_name(thread) else { return Err(Error::BadRight) };
+        let thread = ThreadRef::new(right);
+        let watched = self.service.watch(&thread);
+        let _ = thread.into_right().into_name(); // which is the program's
+        watched
+    }
+
+    /// Whether the server has died that this socket was of.
+    #[cold]
+    pub(super) fn is_orphan(&self) -> bool {
+        self.service.is_dead()
     }
 
     /// From the reply to `Open` or `Accept`.
-    fn from_reply(service: &'static Service, mut reply: Incoming) -> Result<Self, Error> {
+    fn from_reply(service: Arc<Service>, mut reply: Incoming, thread: u32) -> Result<Self, Error> {
         let [number, bytes, ring_bytes] = super::service::words(&reply, 1)?;
+        let thread = AtomicU32::new(thread);
         let object = reply.take_carried().map(MemoryObject::new).ok_or(Error::PeerMisbehaviour)?;
         let ring = reply.take_reply().map(MemoryObject::new);
         if service.path() != Path::Window {
             let mapping = object.map_shared(PAGE_BYTES as usize)?;
             // SAFETY: the socket owns the mapping, and drops it last.
             let page = unsafe { Page::new(mapping.base()) }?;
-            let transport = Transport::Calls(Calls::new(number, service));
-            return Ok(Self { transport, page, number, service, _mappings: (mapping, None) });
+            service.enter(number, page);
+            let transport = Transport::Calls(Calls::new(number, Arc::clone(&service)));
+            return Ok(Self { transport, page, number, thread, service, _mappings: (mapping, None) });
         }
         if u64::from(bytes) < PAGE_BYTES {
             return Err(Error::PeerMisbehaviour);
@@ -101,14 +149,15 @@ impl Socket {
         let page = unsafe { Page::new(mapping.base()) }?;
         // SAFETY: a new page, and the only ends; nothing here forms references to the rings' bytes.
         let ends = unsafe { page.ends(mapping.len(), apart) }?;
-        let transport = Transport::Rings(Rings::new(ends, service));
-        Ok(Self { transport, page, number, service, _mappings: (mapping, ring) })
+        service.enter(number, page);
+        let transport = Transport::Rings(Rings::new(ends, Arc::clone(&service)));
+        Ok(Self { transport, page, number, thread, service, _mappings: (mapping, ring) })
     }
 
     pub(super) fn accept(&self) -> Result<Self, Error> {
         let request =
             Outgoing::with_words(Request::Accept.raw(), &[self.number]).carry_copy(port::THREAD_SELF);
-        Self::from_reply(self.service, self.service.ask(request)?)
+        Self::from_reply(Arc::clone(&self.service), self.service.ask(request)?, port::THREAD_SELF)
     }
 
     /// Sends a request about this socket.
@@ -229,6 +278,7 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
+        self.service.leave(self.number);
         let _ = self.ask(Request::Close, &[]); // a server that has died has closed it already
     }
 }
@@ -259,6 +309,8 @@ pub trait AsSocket {
     fn rebind(&self, thread: &ThreadRef) -> Result<(), Error> {
         let socket = self.as_socket();
         let request = Outgoing::with_words(Request::Rebind.raw(), &[socket.number]).carry_copy(thread.name());
-        socket.service.ask(request).map(drop)
+        socket.service.ask(request)?;
+        socket.thread.store(thread.name(), Relaxed);
+        socket.watch_for(thread.name())
     }
 }

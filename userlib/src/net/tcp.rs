@@ -69,8 +69,8 @@ impl TcpStream {
     /// Writes some of `bytes`, at least one: as many as there is room for.
     ///
     /// # Errors
-    /// [`Error::NotConnected`] after [`shutdown`](Self::shutdown), [`Error::ConnectionReset`], [`Error::ConnectionAborted`], [`Error::TimedOut`] if
-    /// a limit was set.
+    /// [`Error::NotConnected`] after [`shutdown`](Self::shutdown), [`Error::ConnectionReset`], [`Error::ConnectionAborted`],
+    /// [`Error::NetworkReset`], [`Error::TimedOut`] if a limit was set.
     #[inline]
     pub fn write(&mut self, bytes: &[u8]) -> Result<usize, Error> {
         match self.write_at_once(bytes) {
@@ -147,7 +147,7 @@ impl TcpStream {
     /// Reads what there is into the front of `buffer`; 0 at the stream's end.
     ///
     /// # Errors
-    /// [`Error::ConnectionReset`], [`Error::ConnectionAborted`], [`Error::TimedOut`] if a limit was set.
+    /// [`Error::ConnectionReset`], [`Error::ConnectionAborted`], [`Error::NetworkReset`], [`Error::TimedOut`] if a limit was set.
     #[inline]
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
         if let Transport::Rings(rings) = &mut self.socket.transport
@@ -218,9 +218,12 @@ impl TcpStream {
     /// Ends one direction, or all of it.
     ///
     /// # Errors
-    /// [`Error::Dead`] if the server has died.
+    /// [`Error::NetworkReset`] if the server has died.
     pub fn shutdown(&mut self, how: Shutdown) -> Result<(), Error> {
         self.write_shut = true;
+        if self.socket.is_orphan() {
+            return Err(Error::NetworkReset);
+        }
         match how {
             Shutdown::Write => {
                 self.socket.page.wish(wishes::SHUTDOWN, true);
@@ -275,9 +278,15 @@ impl AsSocket for TcpStream {
 }
 
 /// A socket that takes connections.
+///
+/// When the server dies it is ready for [`accept`](Self::accept), which then waits for the next server whatever its limit, listens there as
+/// before, and goes on.
 #[derive(Debug)]
 pub struct TcpListener {
     socket: Socket,
+    /// With the port that the server chose, if it did.
+    local: SocketAddr,
+    backlog: u32,
 }
 
 impl TcpListener {
@@ -297,13 +306,25 @@ impl TcpListener {
         let socket = Socket::open(Kind::Tcp)?;
         socket.bind(local)?;
         socket.ask(Request::Listen, &[backlog])?;
-        Ok(Self { socket })
+        let port = socket.local().port();
+        let local = SocketAddr::new(local.ip(), if port == 0 { local.port() } else { port });
+        Ok(Self { socket, local, backlog })
+    }
+
+    /// The server has died: listens on the next one.
+    #[cold]
+    fn listen_again(&mut self) -> Result<(), Error> {
+        let socket = self.socket.open_again(Kind::Tcp)?;
+        socket.bind(self.local)?;
+        socket.ask(Request::Listen, &[self.backlog])?;
+        self.socket = socket;
+        Ok(())
     }
 
     /// Waits for a connection and takes it.
     ///
     /// # Errors
-    /// [`Error::NoResources`], [`Error::Dead`].
+    /// [`Error::NoResources`].
     pub fn accept(&mut self) -> Result<(TcpStream, SocketAddr), Error> {
         self.accept_within(None)
     }
@@ -321,7 +342,14 @@ impl TcpListener {
         loop {
             self.socket.wait(Want::Accept, deadline)?;
             if self.socket.page.state() == State::Finished {
-                return Err(self.socket.failure(Error::ConnectionAborted));
+                if !self.socket.is_orphan() {
+                    return Err(self.socket.failure(Error::ConnectionAborted));
+                }
+                match self.listen_again() {
+                    // That one has died as well.
+                    Ok(()) | Err(Error::NetworkReset) => continue,
+                    Err(error) => return Err(error),
+                }
             }
             match self.socket.accept() {
                 Ok(socket) => {
@@ -329,8 +357,8 @@ impl TcpListener {
                     let peer = stream.peer_addr();
                     return Ok((stream, peer));
                 }
-                // It was reset while it waited.
-                Err(Error::WouldBlock) => {}
+                // It was reset while it waited, or the server has died.
+                Err(Error::WouldBlock | Error::NetworkReset) => {}
                 Err(error) => return Err(error),
             }
         }

@@ -2,6 +2,7 @@
 //! lies can do.
 
 mod calls;
+mod death;
 mod world;
 
 use core::{net::SocketAddr, time::Duration};
@@ -19,6 +20,7 @@ use world::{Peer, RX_BYTES, TX_BYTES, World};
 use super::{
     AsSocket, EchoSocket, Ipv6Addr, Shutdown, TcpListener, TcpStream, UdpSocket, Want,
     address::{from_endpoint, from_words, to_endpoint, to_words},
+    service::interface,
     wait_any,
 };
 

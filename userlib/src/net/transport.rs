@@ -5,7 +5,7 @@
 //! the kernel, and is asked by a message or a system call ([`Calls`]). What is in the socket's page, waiting included, is the same on
 //! all of them.
 
-use alloc::boxed::Box;
+use alloc::{boxed::Box, sync::Arc};
 
 use abi::{
     Error,
@@ -40,11 +40,11 @@ pub(super) struct Rings {
     /// Where the server says that it sleeps.
     server_word: &'static WaitWord,
     bell: Poster,
-    service: &'static Service,
+    service: Arc<Service>,
 }
 
 impl Rings {
-    pub(super) fn new((rx, tx): (Consumer<'static>, Producer<'static>), service: &'static Service) -> Self {
+    pub(super) fn new((rx, tx): (Consumer<'static>, Producer<'static>), service: Arc<Service>) -> Self {
         Self { rx, tx, server_word: service.wait_word(), bell: Poster::new(), service }
     }
 
@@ -81,15 +81,16 @@ impl Rings {
 /// No bell: who is asked is awake. Nor is it told of room in the receive ring, since it makes that room itself.
 pub(super) struct Calls {
     socket: u32,
-    service: &'static Service,
+    service: Arc<Service>,
     /// Room for a request and its reply, on the path by message.
     messages: Option<Box<[Message; 2]>>,
 }
 
 impl Calls {
-    pub(super) fn new(socket: u32, service: &'static Service) -> Self {
+    pub(super) fn new(socket: u32, service: Arc<Service>) -> Self {
         let messages = || Box::new([Message::new(0, 0), Message::new(0, 0)]);
-        Self { socket, service, messages: (service.path() == Path::Ipc).then(messages) }
+        let messages = (service.path() == Path::Ipc).then(messages);
+        Self { socket, service, messages }
     }
 
     /// Puts bytes into a stream, as many as there is room for, or with a peer one datagram, all or nothing; the bytes taken.

@@ -31,10 +31,13 @@ const FRAMES: u32 = 100_000;
 const GUEST_MAC: [u8; 6] = [0x52, 0x54, 0x00, 0x6f, 0x72, 0x69];
 
 /// Makes frames that are wrong in a way chosen by the generator.
-struct Forger {
-    random: Random,
-    from: Ipv4Addr,
-    to: Ipv4Addr,
+pub struct Forger {
+    /// Its choices.
+    pub random: Random,
+    /// The sender.
+    pub from: Ipv4Addr,
+    /// The receiver.
+    pub to: Ipv4Addr,
 }
 
 impl Forger {
@@ -66,7 +69,8 @@ impl Forger {
         packet
     }
 
-    fn frame(&mut self) -> Vec<u8> {
+    /// The next.
+    pub fn frame(&mut self) -> Vec<u8> {
         const IPV4: u16 = 0x0800;
         const IPV6: u16 = 0x86dd;
         const ARP: u16 = 0x0806;

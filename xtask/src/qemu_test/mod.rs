@@ -12,6 +12,7 @@ mod input;
 mod lossy;
 mod message_path;
 mod monolithic;
+mod restart;
 mod servers;
 mod transfers;
 
@@ -61,6 +62,7 @@ fn cases() -> Vec<Case> {
         filters::CASES,
         message_path::CASES,
         monolithic::CASES,
+        restart::CASES,
         servers::CASES,
     ]
     .into_iter()

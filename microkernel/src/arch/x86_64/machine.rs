@@ -14,6 +14,7 @@ use core::fmt::Write;
 use microkernel::Kernel;
 use microkernel::frames::{FRAME_BYTES, Frames, PHYSICAL_END};
 use microkernel::machine::{Machine, Prot};
+use microkernel::quota::Quota;
 
 /// The kernel.
 pub static KERNEL: Global<Kernel<Pc>> = Global::new(Kernel::new());
@@ -36,6 +37,8 @@ pub struct Pc {
     pub net: Option<&'static mut Net>,
     /// Its interrupt request line.
     pub nic_irq: Option<u8>,
+    /// What it takes of the processor.
+    pub nic_quota: Quota,
     entropy: u64,
 }
 
@@ -49,6 +52,7 @@ impl Pc {
             board: None,
             net: None,
             nic_irq: None,
+            nic_quota: Quota::new(),
             entropy: 0,
         }
     }

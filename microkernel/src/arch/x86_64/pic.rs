@@ -39,6 +39,12 @@ impl Pic {
         self.write_mask();
     }
 
+    /// Holds a line back.
+    pub fn mask(&mut self, irq: u8) {
+        self.mask |= 1 << (irq & 15);
+        self.write_mask();
+    }
+
     /// Is it an interrupt at all? A spurious one has no service bit set (8259A, "Default IRQ7"), and needs no end but
     /// that of the first controller if it came through the second.
     #[inline]

@@ -96,10 +96,13 @@ extern "C" fn next_context() -> Entry {
                 }
                 return Entry { context: pointer, switch_space: u64::from(switch_space) };
             }
-            // SAFETY: the one place where ring 0 takes an interrupt. Its handler keeps the callee-saved
-            // registers only, hence the clobbers; `sti` holds interrupts back for one instruction more, so
-            // that none is lost before the `hlt`.
-            Next::Idle => unsafe { asm!("sti", "hlt", "cli", clobber_abi("C")) },
+            Next::Idle => {
+                net::idle(machine);
+                // SAFETY: the one place where ring 0 takes an interrupt. Its handler keeps the callee-saved
+                // registers only, hence the clobbers; `sti` holds interrupts back for one instruction more, so
+                // that none is lost before the `hlt`.
+                unsafe { asm!("sti", "hlt", "cli", clobber_abi("C")) }
+            }
         }
     }
 }

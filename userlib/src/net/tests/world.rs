@@ -11,12 +11,12 @@ use std::{
 
 use abi::{
     Error, info,
-    message::{DATA_MAX, Data, Message, NOTIFY_SEND_ONCE},
+    message::{DATA_MAX, Data, Message, NOTIFY_DEAD_NAME, NOTIFY_SEND_ONCE},
     name::{LOOK_UP, NETWORK},
     path::Path,
     socket::{Endpoint, Kind, MAGIC, Page as At, RECORD_BYTES, REPLY, Record, Request, State, Status},
     syscall::Syscall,
-    thread::{WAKE_RESUMED, WAKE_TIMEOUT},
+    thread::{WAKE_MESSAGE, WAKE_RESUMED, WAKE_TIMEOUT},
     vm::PROT_READ,
 };
 use shmqueue::{
@@ -25,7 +25,7 @@ use shmqueue::{
 };
 
 pub use server::died;
-use server::{receive, send, serve, slice};
+use server::{receive, send, serve, slice, told};
 
 use super::super::{
     address::{from_words, to_words},
@@ -207,6 +207,9 @@ struct Books {
     suspends: u32,
     /// The head of the next page, if it is to be another.
     head: Option<[u32; 4]>,
+    /// The server has died, and the kernel has not told of it yet.
+    dead: bool,
+    untold: bool,
 }
 
 /// A reply on its way.
@@ -245,6 +248,8 @@ impl World {
         OPTIONS.set((path, OUT_OF_LINE));
         service::forget();
         rpc::forget();
+        // What it took to forget the last world.
+        state.borrow_mut().log.clear();
         Self { state, _alone: alone }
     }
 
@@ -302,6 +307,15 @@ impl World {
         self.state.borrow().requests.clone()
     }
 
+    /// What kills the server: nobody answers any more, and the kernel tells those who asked to be told.
+    pub fn killer(&self) -> impl FnMut() + 'static {
+        let state = Rc::clone(&self.state);
+        move || {
+            let mut state = state.borrow_mut();
+            (state.dead, state.untold) = (true, true);
+        }
+    }
+
     /// The server goes to sleep.
     pub fn server_sleeps(&self) {
         status_page().wait_word(Status::WAIT_AT).prepare();
@@ -332,6 +346,9 @@ fn answer(world: &Rc<RefCell<Books>>, number: u64, arguments: [u64; 6]) -> (u64,
             let served = send(&mut state, first);
             (status(served), 0)
         }
+        Syscall::PortBindThread | Syscall::PortNotifyDead => (0, 0),
+        // What the kernel has to tell, which nobody waits for.
+        Syscall::MessageReceive if third == 0 => (status(told(&mut state, second)), 0),
         Syscall::MessageReceive => (status(receive(&mut state, second)), 0),
         Syscall::MessageCall if state.full != 0 => {
             state.full -= 1;
@@ -412,8 +429,9 @@ fn answer(world: &Rc<RefCell<Books>>, number: u64, arguments: [u64; 6]) -> (u64,
                 return (0, WAKE_TIMEOUT);
             };
             hook(&peers);
-            world.borrow_mut().while_suspended.get_or_insert(hook);
-            (0, WAKE_RESUMED)
+            let mut state = world.borrow_mut();
+            state.while_suspended.get_or_insert(hook);
+            (0, if state.untold { WAKE_MESSAGE } else { WAKE_RESUMED })
         }
         _ => panic!("unexpected {call:?}"),
     }

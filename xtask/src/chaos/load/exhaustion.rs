@@ -1,7 +1,204 @@
+//! All of one kind of thing, taken by an application (`hog`): memory, memory objects, ports, messages, threads, tasks, sockets, listeners; and a
+//! window with next to no clusters. Whoever asks for more is refused with an error; who has what he needs goes on; and when the
+//! taker has ended, all of it is there again.
+
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use abi::path::Path;
+use pattern::Digest;
+
+use super::{Books, SOON, boot, counter, paths, start_echo};
 use crate::chaos::Stage;
-use crate::error::Result;
+use crate::console::PROMPT;
+use crate::error::{Context as _, Error, Result, failed};
+use crate::results::Fields;
+use crate::traffic::{self, Until};
+use crate::vm::Vm;
+
+const ECHO: u16 = 7;
+const TTCP: u16 = 5032;
+/// What is taken, and by how many at once: a task has limits of its own, below those of the machine.
+const KINDS: &[(&str, usize)] = &[
+    ("memory", 2),
+    ("objects", 3),
+    ("ports", 6),
+    ("messages", 4),
+    ("threads", 3),
+    ("tasks", 1),
+    ("sockets", 3),
+    ("listeners", 2),
+];
+/// How long it is kept.
+const KEPT_S: u64 = 2;
 
 /// The part.
-pub fn run(_: &Stage<'_>) -> Result<()> {
+pub fn run(stage: &Stage<'_>) -> Result<()> {
+    let by_kind = stage.case.filter(|case| KINDS.iter().any(|(kind, _)| kind.contains(case)));
+    let paths = if by_kind.is_some() { vec![Path::Window] } else { paths(stage, false) };
+    for path in paths {
+        by_hog(stage, path, by_kind)?;
+        if path == Path::Window && by_kind.is_none() {
+            few_clusters(stage)?;
+        }
+    }
     Ok(())
+}
+
+fn by_hog(stage: &Stage<'_>, path: Path, only: Option<&str>) -> Result<()> {
+    let link = &stage.session.link;
+    let mut vm = boot(stage, path, "")?;
+    start_echo(&mut vm, ECHO)?;
+    drop(traffic::connect(link.guest(ECHO))?);
+    // Once before the books are opened: the server's heap has its size then.
+    works(stage, &mut vm)?;
+    for (kind, takers) in KINDS.iter().filter(|(kind, _)| only.is_none_or(|only| kind.contains(only))) {
+        let before = Books::read(&mut vm)?;
+        let mut old = traffic::connect(link.guest(ECHO))?;
+        let over = AtomicBool::new(false);
+        let (said, went_on, news) = thread::scope(|scope| {
+            let through = scope.spawn(|| {
+                let mut transactions = 0;
+                // Relaxed, here and below: it only ends a loop.
+                while !over.load(Ordering::Relaxed) {
+                    let moved = traffic::request_response_on(&mut old, Duration::from_millis(100));
+                    let moved = moved.context(format!("the connection from before, without {kind}"))?;
+                    if moved.first_error.is_some() {
+                        return failed(format!("the connection from before: {moved:?}"));
+                    }
+                    transactions += moved.count;
+                }
+                Ok(transactions)
+            });
+            let said = take(&mut vm, kind, *takers);
+            // Somebody new: served or refused, but not left hanging.
+            let news = try_new(link.guest(ECHO));
+            let rest = vm.console.command(&format!("sleep {}", KEPT_S + 1), SOON);
+            over.store(true, Ordering::Relaxed);
+            (said.and_then(|said| Ok(said + &rest?)), traffic::join_scoped(through), news)
+        });
+        let (said, went_on) = (said?, went_on?);
+        drop(old);
+        let refusals: Vec<_> = said
+            .lines()
+            .filter(|line| line.contains(", then: ") || line.starts_with("sh: "))
+            .map(|line| line.trim_start_matches(PROMPT).trim())
+            .collect();
+        if refusals.is_empty() || said.contains("and there are more") {
+            return failed(format!("{kind}: nobody was refused:\n{said}"));
+        }
+        println!(
+            "   {:<10} {kind}: {}; {went_on} transactions meanwhile; a new connection: {news}",
+            path.name(),
+            refusals.join("; ")
+        );
+        Books::settle(&mut vm, &before)
+            .map_err(|error| Error::Failed(format!("{kind}: {}", error.message())))?;
+        works(stage, &mut vm).map_err(|error| Error::Failed(format!("after {kind}: {}", error.message())))?;
+    }
+    println!("   {:<10} afterwards everything works, and the books balance", path.name());
+    vm.power_off()
+}
+
+/// Starts the takers, and looks whether the shell still answers; what all of them said.
+fn take(vm: &mut Vm, kind: &str, takers: usize) -> Result<String> {
+    let mut said = String::new();
+    for _ in 0..takers {
+        said += &vm.console.command(&format!("hog {kind} {KEPT_S} &"), SOON)?;
+    }
+    said += &vm.console.command("ps", SOON)?;
+    Ok(said)
+}
+
+/// What becomes of one who comes now.
+fn try_new(to: SocketAddr) -> &'static str {
+    let Ok(mut stream) = TcpStream::connect_timeout(&to, Duration::from_secs(2)) else { return "not taken" };
+    let _ = stream.set_read_timeout(Some(Duration::from_secs(2)));
+    match traffic::request_response(&mut stream, Duration::from_millis(20)) {
+        Ok(moved) if moved.first_error.is_none() && moved.count > 0 => "served",
+        _ => "refused",
+    }
+}
+
+/// A transfer each way.
+fn works(stage: &Stage<'_>, vm: &mut Vm) -> Result<()> {
+    const BYTES: u64 = 500_000;
+    let link = &stage.session.link;
+    vm.console.type_line(&format!("ttcp -r -s -p {TTCP} -M"))?;
+    vm.console.expect(&format!("listening on {TTCP}"), SOON)?;
+    traffic::send(&mut traffic::connect(link.guest(TTCP))?, 8192, Until::Bytes(BYTES)).context("sender")?;
+    let output = vm.console.expect(PROMPT, SOON)?;
+    let fields = Fields::require(&output, "ttcp")?;
+    if fields.number("bytes") != Some(BYTES) || fields.digest() != Some(Digest::of_pattern(BYTES)) {
+        return failed(format!("{BYTES} bytes were sent: {output}"));
+    }
+    let listener = traffic::listen(link.listen_address(), 0)?;
+    let port = listener.local_addr().context("listener")?.port();
+    let receiver = traffic::spawn_receiver(listener, true);
+    vm.console.command(&format!("ttcp -t -s -l 8192 -n 50 -p {port} {}", link.host), SOON)?;
+    let moved = traffic::join(receiver)?;
+    if moved.count == 50 * 8192 && moved.first_error.is_none() {
+        Ok(())
+    } else {
+        failed(format!("{moved:?}"))
+    }
+}
+
+/// The smallest windows that there are: 16 clusters and 32 mbufs a pool, for many connections at once.
+fn few_clusters(stage: &Stage<'_>) -> Result<()> {
+    const CONNECTIONS: u64 = 12;
+    const BYTES: u64 = 200_000;
+    for (pools, clusters) in [(1, 16), (2, 32)] {
+        let mut vm = boot(stage, Path::Window, &format!("pools={pools} clusters={clusters}"))?;
+        start_echo(&mut vm, ECHO)?;
+        drop(traffic::connect(stage.session.link.guest(ECHO))?);
+        let before = Books::read(&mut vm)?;
+        thread::scope(|scope| {
+            let all: Vec<_> =
+                (0..CONNECTIONS).map(|_| scope.spawn(|| there_and_back(stage, BYTES))).collect();
+            all.into_iter().try_for_each(traffic::join_scoped)
+        })?;
+        let dropped = counter(&mut vm, "drop_no_buffer")?;
+        let wanted = counter(&mut vm, "server_no_buffer")?;
+        if dropped + wanted == 0 {
+            return failed(format!("{clusters} clusters were enough"));
+        }
+        let books = Books::settle(&mut vm, &before);
+        // The warm-up was one connection: the server's heap has grown since.
+        if let Err(error) = books
+            && !error.message().contains("left behind")
+        {
+            return Err(error);
+        }
+        println!(
+            "   window     {clusters} clusters in {pools} pools: {CONNECTIONS} connections moved {BYTES} bytes there and back, verified; \
+             {dropped} frames dropped for want of a buffer, {wanted} times the server had none"
+        );
+        vm.power_off()?;
+    }
+    Ok(())
+}
+
+/// So many bytes to echo, compared as they come back.
+fn there_and_back(stage: &Stage<'_>, bytes: u64) -> Result<()> {
+    let mut stream = traffic::connect(stage.session.link.guest(ECHO))?;
+    let mut back = stream.try_clone().context("socket")?;
+    thread::scope(|scope| {
+        let receiver = scope.spawn(move || traffic::receive(&mut back, true).context("what comes back"));
+        let mut source = pattern::Source::new();
+        while source.position() < bytes {
+            let piece = 4096.min((bytes - source.position()) as usize);
+            std::io::Write::write_all(&mut stream, source.peek(piece)).context("what goes there")?;
+            source.advance(piece);
+        }
+        stream.shutdown(std::net::Shutdown::Write).context("socket")?;
+        let moved = traffic::join_scoped(receiver)?;
+        if moved.count == bytes && moved.first_error.is_none() {
+            Ok(())
+        } else {
+            failed(format!("{moved:?}"))
+        }
+    })
 }

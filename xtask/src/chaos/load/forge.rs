@@ -1,12 +1,15 @@
 //! Frames for the parts that need more of them, or others, than a socket of the host's sends.
 
+use std::io::ErrorKind;
 use std::net::Ipv4Addr;
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::chaos::wire::segment::{Segment, Station, checksum};
-use crate::error::{Context as _, Result};
-use crate::network::TAP;
-use crate::sys::PacketSocket;
+use crate::error::{Context as _, Result, failed};
+use crate::machine::Backend;
+use crate::relay::Relay;
 
 /// The guest's station address.
 pub const GUEST_MAC: [u8; 6] = [0x52, 0x54, 0x00, 0x6f, 0x72, 0x69];
@@ -51,21 +54,29 @@ pub fn segment(from: Ipv4Addr, to: Ipv4Addr, segment: &Segment) -> Vec<u8> {
     segment.frame(&from, &Station { mac: GUEST_MAC, address: to })
 }
 
-/// Puts frames on the tap, and sees where there is no room.
-pub struct Wire(PacketSocket);
+/// Hands frames to the machine itself, past the tap, which drops in silence what it has no room for: this wire says so. The machine's backend is
+/// a [`Relay`] without accidents, which carries everything else.
+pub struct Wire {
+    socket: UnixDatagram,
+    machine: PathBuf,
+}
 
 impl Wire {
-    /// Opens the tap.
-    pub fn open() -> Result<Self> {
-        PacketSocket::open(TAP).context("packet socket").map(Self)
+    /// The wire into the machine behind a relay.
+    pub fn beside(relay: &Relay) -> Result<Self> {
+        let Backend::Relay(machine, _) = relay.backend() else { return failed("a relay has sockets") };
+        let socket = UnixDatagram::unbound().context("a socket for frames")?;
+        socket.set_nonblocking(true).context("a socket for frames")?;
+        Ok(Self { socket, machine })
     }
 
     /// Whether there was room for the frame.
     pub fn offer(&self, frame: &[u8]) -> Result<bool> {
-        match self.0.send(frame) {
-            Ok(()) => Ok(true),
+        match self.socket.send_to(frame, &self.machine) {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(false),
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => Ok(false),
-            Err(error) => Err(error).context("packet socket"),
+            Err(error) => Err(error).context("a socket for frames"),
         }
     }
 
@@ -76,7 +87,7 @@ impl Wire {
             if Instant::now() > deadline {
                 return Ok(false);
             }
-            std::thread::sleep(Duration::from_micros(50));
+            std::thread::sleep(Duration::from_micros(20));
         }
         Ok(true)
     }

@@ -27,7 +27,8 @@ use abi::path::Path;
 
 use super::Stage;
 use crate::error::{Result, failed};
-use crate::machine::{Board, Nic};
+use crate::machine::{Board, Machine, Nic};
+use crate::relay::{Impairment, Relay};
 use crate::results::Fields;
 use crate::vm::Vm;
 
@@ -119,10 +120,25 @@ pub fn audit(vm: &mut Vm) -> Result<()> {
 
 /// A machine on this path, up, with more on the kernel's command line.
 pub fn boot(stage: &Stage<'_>, path: Path, more: &str) -> Result<Vm> {
+    Vm::boot(&machine(stage, path, more)?)
+}
+
+/// As [`boot`], with a [`forge::Wire`] into it beside the tap.
+pub fn boot_wired(stage: &Stage<'_>, path: Path, icount: Option<u8>) -> Result<(Vm, Relay)> {
+    // As many frames wait before the machine as a tap holds; without the permission, ten.
+    std::fs::write("/proc/sys/net/unix/max_dgram_qlen", "500").ok();
+    let relay = Relay::start(stage.session.folder.path(), Impairment::default(), 0)?;
+    let mut machine = machine(stage, path, "")?;
+    machine.backend = relay.backend();
+    machine.icount = icount;
+    Ok((Vm::boot(&machine)?, relay))
+}
+
+fn machine(stage: &Stage<'_>, path: Path, more: &str) -> Result<Machine> {
     let mut machine = stage.session.plain_machine(Nic::E1000, Board::Pc)?;
     let option = format!("{}={}", Path::OPTION, path.name());
     machine.arguments = format!("{} {more}", machine.arguments.replace("path=window", &option));
-    Vm::boot(&machine)
+    Ok(machine)
 }
 
 /// Starts the echo service in the background.

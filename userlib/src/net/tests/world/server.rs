@@ -24,6 +24,12 @@ pub(super) fn send(state: &mut Books, address: u64) -> Result<(), Error> {
         (message, slice(message.data_address, message.data_length.into()))
     };
     assert!(data.len() <= DATA_MAX);
+    if message.id == LOOK_UP {
+        state.dead = false; // the name service answers when another has registered
+    }
+    if state.dead {
+        return Err(Error::Dead);
+    }
     if Data::from_raw(message.data_kind) == Some(Data::OutOfLine) {
         assert!(message.data_address.is_multiple_of(4096));
         state.pages += 1;
@@ -61,6 +67,18 @@ pub(super) fn receive(state: &mut Books, address: u64) -> Result<(), Error> {
         }
         to.write(message);
     }
+    Ok(())
+}
+
+/// The kernel tells once of the server's death.
+pub(super) fn told(state: &mut Books, address: u64) -> Result<(), Error> {
+    if !core::mem::take(&mut state.untold) {
+        return Err(Error::WouldBlock);
+    }
+    let mut message = Message::new(50, NOTIFY_DEAD_NAME);
+    assert!(message.set_word(0, 100) && message.set_word(1, 0));
+    // SAFETY: the wrapper passes a message that it has borrowed.
+    unsafe { core::ptr::with_exposed_provenance_mut::<Message>(address as usize).write(message) };
     Ok(())
 }
 

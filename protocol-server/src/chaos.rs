@@ -1,0 +1,28 @@
+//! Misbehaviour on demand, to try whether the rest survives it; only where the kernel's command line asks for it (`chaos=1`).
+#![expect(unsafe_code, reason = "a fault on purpose")]
+
+use abi::{
+    message::Message,
+    supervise::{CHAOS, EXIT, FAULT, HANG},
+};
+use userlib::{info, task};
+
+/// An address in the first page, which is never mapped.
+const NOWHERE: usize = 8;
+
+/// Does what a message asks, if it is one of these and the command line allows it.
+#[cold]
+pub fn obey(message: &Message) {
+    if info::option(CHAOS) != Some("1") {
+        return;
+    }
+    match message.id {
+        HANG => loop {
+            core::hint::spin_loop();
+        },
+        // SAFETY: none: the page is not mapped, and the kernel ends this task.
+        FAULT => unsafe { core::ptr::with_exposed_provenance::<u32>(NOWHERE).read_volatile() },
+        EXIT => task::exit(0),
+        _ => return,
+    };
+}

@@ -1,0 +1,78 @@
+//! What a restart keeps, and who may ask for one. Restarts under traffic are `cargo xtask chaos restart`.
+
+use std::time::Duration;
+
+use abi::path::Path;
+use abi::supervise::CHAOS;
+
+use super::{Bed, Row, SOON};
+use crate::chaos::restart::{restarts, wait_for};
+use crate::error::{Result, failed};
+use crate::machine::{Backend, Board, Nic};
+use crate::network::{Link, Net};
+use crate::traffic;
+use crate::vm::Vm;
+
+/// This group's tests.
+pub const CASES: &[Row] =
+    &[("restart-keeps-the-lease", false, lease), ("nobody-may-kill-servers", false, denied)];
+
+/// A server that took its address anew would be without one for a second at least: so long QEMU's e1000 receives nothing.
+const AT_ONCE_MS: f64 = 900.0;
+const ADDRESS: &str = "net: 10.0.2.15/24";
+
+/// The next server has the address of the one before at once, and so does the one that a second supervisor starts.
+fn lease(bed: &Bed) -> Result<()> {
+    for path in [Path::Window, Path::Ipc] {
+        let link = Link::make(Some(Net::User), &bed.session.place)?;
+        let mut machine = bed.machine(Nic::E1000, Board::Pc)?;
+        machine.backend = Backend::Link(link.clone());
+        machine.arguments = format!("path={} queue=dual pools=2 ip=dhcp {CHAOS}=1", path.name());
+        let mut vm = Vm::boot(&machine)?;
+        if !vm.console.transcript().contains(ADDRESS) {
+            return failed("the first server has another address");
+        }
+        vm.console.command("echo &", SOON)?;
+        // The supervisor asks for the lease twice a second.
+        vm.console.command("sleep 2", SOON)?;
+        for supervisor in [false, true] {
+            if supervisor {
+                vm.console.command("crash supervisor", SOON)?;
+                vm.console.command("sleep 1", SOON)?;
+            }
+            let from = vm.console.transcript().len();
+            vm.console.command("crash server", SOON)?;
+            wait_for(&mut vm, from, "supervisor: ", "again after", SOON)?;
+            let said = &vm.console.transcript()[from..];
+            let ms = restarts(said);
+            if !said.contains(ADDRESS) || !ms.first().is_some_and(|&ms| ms < AT_ONCE_MS) {
+                return failed(format!("the next server was there after {ms:?} ms:\n{said}"));
+            }
+            // Time for the DHCP server to confirm the lease; the address stays.
+            vm.console.command("sleep 4", SOON)?;
+            let mut stream = traffic::connect(link.guest(7))?;
+            let served = traffic::request_response(&mut stream, Duration::from_millis(200));
+            if !served.as_ref().is_ok_and(|moved| moved.count > 0) {
+                return failed(format!("echo does not serve after the restart: {served:?}"));
+            }
+        }
+        bed.finish(vm)?;
+    }
+    Ok(())
+}
+
+/// Without the option the supervisor obeys nobody, and a server minds no such message.
+fn denied(bed: &Bed) -> Result<()> {
+    let mut vm = bed.boot()?;
+    for how in ["server", "supervisor", "-f server", "-h server", "-e server"] {
+        let output = vm.console.command(&format!("crash {how}"), SOON)?;
+        if !output.contains("permission denied") {
+            return failed(format!("crash {how}: {output}"));
+        }
+    }
+    let output = vm.console.command("crash nobody", SOON)?;
+    if !output.contains("usage: crash") {
+        return failed(format!("crash nobody: {output}"));
+    }
+    bed.finish(vm)
+}
