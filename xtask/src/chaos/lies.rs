@@ -29,7 +29,7 @@ use crate::vm::Vm;
 
 /// Operations of the campaign on the host.
 const OPERATIONS: u64 = 10_000_000;
-const OPERATIONS_SHORT: u64 = 1_000_000;
+const OPERATIONS_SHORT: u64 = 400_000;
 /// Where frames for the liar go, as it claims it.
 const LIAR: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 66);
 const GUEST_MAC: [u8; 6] = [0x52, 0x54, 0x00, 0x6f, 0x72, 0x69];
