@@ -48,4 +48,6 @@ macro_rules! corpora {
 
 corpora! {
     in_queue out_queue item_ring byte_ring pools chains endpoint_e1000 endpoint_virtio application_page server_page frames
+    stack dhcp sockets fragments filters device_e1000 device_virtio
+    configuration program archive command_line messages either_queue
 }

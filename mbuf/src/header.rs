@@ -176,8 +176,20 @@ impl Mbuf {
     /// after that it is put. Means something with [`Flags::DATA_CHECKSUM_WANTED`].
     #[inline(always)]
     pub fn checksum(&self) -> (u16, u16) {
-        let both = self.checksum.load(Relaxed);
-        (both as u16, (both >> 16) as u16)
+        Self::checksum_from(self.checksum_word())
+    }
+
+    /// The same as it stands in the mbuf, for a comparison with that of another.
+    #[inline(always)]
+    pub fn checksum_word(&self) -> u32 {
+        self.checksum.load(Relaxed)
+    }
+
+    /// What such a word means.
+    #[inline(always)]
+    #[must_use]
+    pub const fn checksum_from(word: u32) -> (u16, u16) {
+        (word as u16, (word >> 16) as u16)
     }
 
     /// Sets where the checksum starts and where it is put.

@@ -333,6 +333,9 @@ impl<'w> ProtocolSpace<'w> {
     }
 }
 
+/// The pool that is locked when none is: there are at most 1024.
+const NO_POOL: u32 = u32::MAX;
+
 /// At most one pool's lock, kept from one buffer to the next, and what goes back to that pool meanwhile.
 struct Held<'h, 'w> {
     view: View<'w>,
@@ -344,12 +347,12 @@ struct Held<'h, 'w> {
 
 impl<'h, 'w> Held<'h, 'w> {
     const fn new(view: View<'w>, external: &'h mut External<'w>) -> Self {
-        Self { view, external, pool: 0, held: None, giving: Giving::NOTHING }
+        Self { view, external, pool: NO_POOL, held: None, giving: Giving::NOTHING }
     }
 
     #[inline(always)]
     fn lock(&mut self, pool: u32) {
-        if self.held.is_none() || self.pool != pool {
+        if self.pool != pool {
             self.change_to(pool);
         }
     }

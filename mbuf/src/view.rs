@@ -192,10 +192,12 @@ impl<'w> View<'w> {
     }
 
     /// The address of the room of a packet that was allocated just now, by the space of this view: as many bytes as it says are valid.
+    /// Of another's it is an address somewhere in this window, or none.
     #[cfg(not(loom))]
     #[inline(always)]
-    pub fn room_ptr(&self, blank: &Blank<'w>) -> NonNull<u8> {
-        self.memory.pointer(&self.geometry, blank.start())
+    pub fn room_ptr(&self, blank: &Blank<'w>) -> Option<NonNull<u8>> {
+        let start = blank.start();
+        (start < self.geometry.places().window_bytes).then(|| self.memory.pointer(&self.geometry, start))
     }
 }
 

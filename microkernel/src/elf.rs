@@ -127,6 +127,7 @@ fn meet(a: &Segment<'_>, b: &Segment<'_>) -> bool {
     a.first_page < b.end() && b.first_page < a.end()
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fake"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "what the fuzz targets use is a part of it"))]
 #[path = "tests/elf.rs"]
 pub(crate) mod tests;

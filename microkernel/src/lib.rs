@@ -20,7 +20,7 @@
 
 #![no_std]
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fake"))]
 extern crate std;
 
 pub mod cmdline;
@@ -45,9 +45,16 @@ pub mod space;
 pub mod symbols;
 mod syscall;
 pub mod task;
-#[cfg(test)]
+#[cfg(any(test, feature = "fake"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "what the fuzz targets use is a part of it"))]
 mod tests;
 pub mod thread;
 pub mod user;
 
 pub use kernel::{Boot, BootError, Kernel};
+
+/// The tests' machine of arrays, for `fuzz/kernel`, which alone asks for it.
+#[cfg(feature = "fake")]
+pub mod fake {
+    pub use crate::tests::random::messages;
+}

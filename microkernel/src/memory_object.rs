@@ -180,7 +180,7 @@ impl MemoryObjects {
     }
 
     /// References of each object, and the frames that all objects hold.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fake"))]
     pub(crate) fn census(&self) -> (std::vec::Vec<u16>, u64) {
         let held = self.table.iter().filter(|o| o.references > 0).map(|o| match o.backing {
             Backing::Device { .. } | Backing::Shared { .. } => 0,

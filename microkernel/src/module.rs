@@ -74,7 +74,8 @@ fn field(header: &[u8], index: usize) -> Option<usize> {
     digits.iter().try_fold(0, |sum, &digit| Some(sum << 4 | char::from(digit).to_digit(16)? as usize))
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fake"))]
+#[cfg_attr(not(test), allow(dead_code, unused_imports, reason = "what the fuzz targets use is a part of it"))]
 pub(crate) mod tests {
     use super::*;
     use std::format;

@@ -86,7 +86,7 @@ impl Ready {
     }
 
     /// All threads that are ready, each once, if the lists and the map are right.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fake"))]
     pub(crate) fn all(&self, threads: &[Thread]) -> std::vec::Vec<u16> {
         let mut out = std::vec::Vec::new();
         for (priority, queue) in self.queues.iter().enumerate() {

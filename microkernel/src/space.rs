@@ -445,7 +445,7 @@ impl Memory {
     }
 
     /// The regions of a task as start, pages and origin.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fake"))]
     pub(crate) fn regions<S>(&self, space: &AddressSpace<S>) -> std::vec::Vec<(u64, u64, Origin)> {
         let mut out = std::vec::Vec::new();
         let mut current = space.first;

@@ -122,6 +122,11 @@ impl Demux {
 
     /// Remembers whose the later fragments of a datagram are.
     pub fn remember_fragment(&mut self, key: FragmentKey, slot: Slot) {
+        // A first fragment that comes again, perhaps for another socket by now, takes the place of the one before.
+        if let Some(known) = self.fragments.iter_mut().find(|known| known.0 == key) {
+            known.1 = slot;
+            return;
+        }
         self.fragments[self.next_fragment] = (key, slot);
         self.next_fragment = (self.next_fragment + 1) % FRAGMENTED;
     }
@@ -180,5 +185,20 @@ mod tests {
         assert_eq!(demux.fragment(&key(4)), 4);
         demux.remove(4);
         assert_eq!(demux.fragment(&key(4)), NO_SLOT);
+    }
+
+    #[test]
+    fn a_first_fragment_that_comes_again_is_whose_it_is_now() {
+        let mut table = Demux::new();
+        let datagram = FragmentKey { addresses: 1, ident: 7 };
+        table.remember_fragment(datagram, 3);
+        table.remove(3);
+        table.remember_fragment(datagram, 5);
+        assert_eq!(table.fragment(&datagram), 5);
+        // And takes no second place: three others still fit beside it.
+        for ident in 8..11 {
+            table.remember_fragment(FragmentKey { addresses: 1, ident }, 6);
+        }
+        assert_eq!(table.fragment(&datagram), 5);
     }
 }

@@ -34,6 +34,7 @@ pub mod dhcp;
 pub mod fragments;
 pub mod frame;
 pub mod link;
+pub mod neighbours;
 pub mod page;
 pub mod phy;
 pub mod server;

@@ -42,7 +42,7 @@ const LEASE: &str = "lease=";
 type Number = &'static str;
 
 fn main(args: userlib::entry::Args) -> Result<(), String> {
-    let (mut number, mut lease) = ("", None);
+    let (mut number, mut lease): (Number, _) = ("", None);
     for word in args {
         match word.strip_prefix(LEASE) {
             Some(text) => lease = lease_of(text),

@@ -176,6 +176,7 @@ impl<L: Link, S: System> Server<L, S> {
             Target::Datagram(slot) => self.take_datagram(frame, slot),
             Target::Stack => self.stack.ingress_alone(frame.bytes()),
             Target::Neighbour => {
+                self.stack.neighbours_heard = self.stack.neighbours_heard.wrapping_add(1);
                 self.stack.ingress_alone(frame.bytes());
                 for socket in self.sockets.iter_mut().flatten() {
                     socket.dirty = true;
@@ -212,6 +213,12 @@ impl<L: Link, S: System> Server<L, S> {
                 self.counters.add(ServerCounter::HalfOpenReplaced, 1);
             }
             socket.dirty = true;
+            if socket.peer.heard != self.stack.neighbours_heard
+                && matches!(socket.protocol, Protocol::Tcp(_))
+                && let Some(reply) = socket.peer.reply(frame, self.stack.neighbours_heard)
+            {
+                self.stack.ingress_alone(&reply);
+            }
             socket.set.ingress(&mut self.stack, frame);
         } else if let (DHCP_SLOT, Some(dhcp)) = (slot, &mut self.dhcp) {
             dhcp.ingress(&mut self.stack, frame);

@@ -25,6 +25,7 @@ use smoltcp::{
 use crate::{
     addresses::to_abi,
     link::Link,
+    neighbours::Peer,
     page::{Glance, SocketPage},
     stack::Stack,
     status::Counters,
@@ -87,6 +88,8 @@ pub struct Socket<M> {
     pub local: IpListenEndpoint,
     /// The remote end, if there is one.
     pub remote: Option<IpEndpoint>,
+    /// Where the remote end is on the link.
+    pub peer: Peer,
     /// A packet or a request has come for it.
     pub dirty: bool,
     /// When smoltcp wants a turn, in microseconds.
@@ -114,6 +117,7 @@ impl<M: SharedMemory> Socket<M> {
             protocol,
             local: IpListenEndpoint::default(),
             remote: None,
+            peer: Peer::default(),
             dirty: true,
             deadline: i64::MAX,
             give_up: i64::MAX,

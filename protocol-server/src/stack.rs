@@ -54,6 +54,8 @@ pub struct Stack<L: Link> {
     pub now: Instant,
     /// What has gone by since the start.
     pub traffic: Traffic,
+    /// Frames by which neighbours may have been learned, or forgotten for others.
+    pub neighbours_heard: u32,
     fragments: Fragments,
     next_port: u16,
     /// How often our addresses have changed.
@@ -76,7 +78,18 @@ impl<L: Link> Stack<L> {
         let spread = u16::MAX - EPHEMERAL_MIN;
         let next_port = EPHEMERAL_MIN + (seed >> 32) as u16 % spread;
         let nobody = SocketSet::new(Vec::new());
-        Self { interface, link, demux: Demux::new(), nobody, now, traffic, fragments, next_port, changes: 0 }
+        Self {
+            interface,
+            link,
+            demux: Demux::new(),
+            nobody,
+            now,
+            traffic,
+            neighbours_heard: 0,
+            fragments,
+            next_port,
+            changes: 0,
+        }
     }
 
     /// smoltcp's interface, for what sockets need of it.

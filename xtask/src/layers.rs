@@ -25,7 +25,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // `abi` for its numbers: `badcalls` makes every system call by hand, and the shell and init speak the name service.
     ("apps", &["userlib", "abi", "pattern", "memfuncs"]),
     ("loom-tests", &["shmqueue", "mbuf"]),
-    ("fuzz", &["abi", "shmqueue", "mbuf", "netdev-driver", "userlib", "protocol-server"]),
+    ("fuzz", &["abi", "shmqueue", "mbuf", "netdev-driver", "userlib", "protocol-server", "fuzz-kernel"]),
+    ("fuzz-kernel", &["abi", "shmqueue", "mbuf", "netdev-driver", "protocol-server"]),
     ("queue-bench", &["shmqueue"]),
     ("insn-counter", &["abi"]),
     ("linux-guest", &["abi", "pattern"]),

@@ -47,9 +47,29 @@ pub const TAR: Tool = Tool { program: "tar", package: "tar" };
 pub const VSFTPD: Tool = Tool { program: "vsftpd", package: "vsftpd" };
 /// The other end of the guest's `xdots`. Only what runs that needs it.
 pub const XVFB: Tool = Tool { program: "Xvfb", package: "xvfb" };
+/// Scans ports, and guesses systems. Only `cargo xtask chaos tools` needs this one and the next three.
+pub const NMAP: Tool = Tool { program: "nmap", package: "nmap" };
+/// Sends packets of any shape.
+pub const HPING: Tool = Tool { program: "hping3", package: "hping3" };
+/// The library that the scripts in `xtask/scapy/` are written with.
+pub const SCAPY: Tool = Tool { program: "scapy3", package: "python3-scapy" };
+/// Sends what a capture holds.
+pub const TCPREPLAY: Tool = Tool { program: "tcpreplay", package: "tcpreplay" };
+/// Runs the scripts; comes with the library, which another interpreter that a user may have put before it would not find.
+pub const PYTHON: Tool = Tool { program: "/usr/bin/python3", package: "python3" };
+/// A shell.
+#[cfg(test)]
+pub const SH: Tool = Tool { program: "sh", package: "dash" };
 
 /// Everything that any command needs.
 pub const ALL: &[Tool] = &[QEMU, IP, TC, UNSHARE, NUTTCP, IPERF, CC];
+
+impl Tool {
+    /// Debian's package.
+    pub const fn package(self) -> &'static str {
+        self.package
+    }
+}
 
 /// The path of a program, looked for where a shell would and in the administrator's folders.
 fn find(program: &str) -> Option<PathBuf> {

@@ -131,12 +131,6 @@ pub fn readable(file: &impl AsFd, at_most: Duration) -> io::Result<bool> {
     }
 }
 
-/// Ticks of a second in which the system counts processor time.
-pub fn clock_ticks() -> f64 {
-    // SAFETY: no memory is passed.
-    unsafe { libc::sysconf(libc::_SC_CLK_TCK) as f64 }
-}
-
 /// A raw Ethernet socket on one interface, to send frames that no honest stack would.
 pub struct PacketSocket {
     socket: OwnedFd,

@@ -103,17 +103,6 @@ impl Vm {
         }
     }
 
-    /// The processor time that QEMU has taken so far, of all its threads, in seconds.
-    pub fn processor_seconds(&self) -> Result<f64> {
-        let path = format!("/proc/{}/stat", self.qemu.id());
-        let stat = fs::read_to_string(&path).context(&path)?;
-        // The second field is the program's name in brackets, which may hold anything; the 14th and 15th are user and system time.
-        let ticks = stat.rsplit_once(')').map_or(0, |(_, rest)| {
-            rest.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()
-        });
-        Ok(ticks as f64 / sys::clock_ticks())
-    }
-
     /// Waits for QEMU's end; `None` if it goes on.
     pub fn wait(&mut self, at_most: Duration) -> Result<Option<ExitStatus>> {
         let deadline = Instant::now() + at_most;

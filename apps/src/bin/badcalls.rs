@@ -12,7 +12,7 @@ use abi::{
     path::Path,
     port::{HOST, NULL, TASK_SELF, THREAD_SELF},
     syscall::{ARGUMENTS_MAX, CONSOLE_WRITE_MAX, NAME_MAX, Syscall},
-    thread::{PRIORITY_MAX, STACK_TOP, STATUS_KILLED},
+    thread::{PRIORITY_APPLICATION, PRIORITY_MAX, STACK_TOP, STATUS_KILLED},
     vm::{PAGE_BYTES, PROT_EXECUTE, PROT_READ, PROT_WRITE, USER_END},
 };
 use apps::{During, Failed};
@@ -244,6 +244,12 @@ impl Tester {
             self.expect(Syscall::TaskSpawn, [self.scratch, 4, 0, 0, priority, 0], ARGUMENT);
             self.expect(Syscall::ThreadSetPriority, [THREAD_SELF.into(), priority], ARGUMENT);
             self.expect(Syscall::ThreadCreate, [TEXT, self.scratch + PAGE_BYTES, 0, priority], ARGUMENT);
+        }
+        // It was given less than that.
+        for priority in PRIORITY_APPLICATION + 1..=PRIORITY_MAX {
+            self.expect(Syscall::TaskSpawn, [self.scratch, 4, 0, 0, priority, 0], DENIED);
+            self.expect(Syscall::ThreadSetPriority, [THREAD_SELF.into(), priority], DENIED);
+            self.expect(Syscall::ThreadCreate, [TEXT, self.scratch + PAGE_BYTES, 0, priority], DENIED);
         }
         for index in [64, 1 << 16, 1 << 32, u64::MAX] {
             self.expect(Syscall::TaskInfo, [index, self.scratch], ARGUMENT);

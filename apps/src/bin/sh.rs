@@ -48,8 +48,8 @@ PROGRAM [ARGUMENTS] [&]  runs a program, with & in the background:
     tcpdump   shows frames as they come, on the path by message
     mbstat    pools, queues, drops; -c checks that all is accounted for
     ps        lists the tasks
-    crash     ends a server or its supervisor, where the machine was booted to try that
     vmstat    free memory, and what of the kernel's tables is in use
+    crash     ends a server or its supervisor, where the machine was booted to try that
     badcalls, fault, hog, liar, spin, spawnloop   try the kernel's patience
 PROGRAM @SERVER ...      the same over another protocol server, where several run (@net1)
 kill NUMBER              ends a task of this shell

@@ -5,6 +5,7 @@
 
 use std::boxed::Box;
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::vec;
 use std::vec::Vec;
 
@@ -231,10 +232,9 @@ impl Machine for Fake {
 }
 
 impl Fake {
-    fn new(memory: u64) -> Self {
+    fn new(memory: Vec<u8>) -> Self {
         Self {
-            // Dirty, so that what should be zeroed and is not shows.
-            memory: vec![0xa5; (RAM + memory) as usize],
+            memory,
             contexts: vec![(0, 0, [0; 3]); THREADS],
             results: vec![None; THREADS],
             output: Vec::new(),
@@ -300,10 +300,16 @@ impl Got {
 impl Rig {
     /// A kernel that did not boot yet, with so many bytes of memory.
     pub(crate) fn bare(memory: u64) -> Self {
+        // Dirty, so that what should be zeroed and is not shows.
+        Self::over(vec![0xa5; (RAM + memory) as usize])
+    }
+
+    /// The same over memory that is there; what is in it does not count.
+    fn over(memory: Vec<u8>) -> Self {
         // Too large for the stack of a test on its way to the heap.
         let roomy = std::thread::Builder::new().stack_size(64 << 20);
         let mut kernel = roomy.spawn(|| Box::new(Kernel::new())).unwrap().join().unwrap();
-        kernel.frames().add(RAM..RAM + memory);
+        kernel.frames().add(RAM..memory.len() as u64);
         let frames_at_boot = kernel.frames().free_count();
         Rig { kernel, m: Fake::new(memory), frames_at_boot, must_pick: false }
     }
@@ -317,7 +323,10 @@ impl Rig {
         command_line: &'static [u8],
         members: &[(&str, &[u8])],
     ) -> Result<(), BootError> {
-        let module = archive(members).leak();
+        self.boot_from(command_line, archive(members).leak())
+    }
+
+    fn boot_from(&mut self, command_line: &'static [u8], module: &'static [u8]) -> Result<(), BootError> {
         let boot = Boot {
             module,
             command_line,
@@ -331,11 +340,29 @@ impl Rig {
 
     /// A booted kernel whose first task runs, with programs `init`, `a` and `b`, and one that is none.
     pub(crate) fn new() -> Self {
-        let mut rig = Self::bare(28 << 20);
-        let (init, a, b) = (program(1), program(2), program(3));
-        rig.boot(&[("init", &init), ("a", &a), ("b", &b), ("bad", b"not a program")]).unwrap();
-        rig.pick();
-        rig
+        Self::bare(28 << 20).booted()
+    }
+
+    /// The same with as little memory as a kernel boots with, given back by an earlier one, or new.
+    pub(crate) fn small(memory: Option<Vec<u8>>) -> Self {
+        let bytes = RAM + crate::kernel::FRAMES_MIN as u64 * PAGE_BYTES;
+        Self::over(memory.unwrap_or_else(|| vec![0xa5; bytes as usize])).booted()
+    }
+
+    /// Its memory, when it is over.
+    pub(crate) fn into_memory(self) -> Vec<u8> {
+        self.m.memory
+    }
+
+    fn booted(mut self) -> Self {
+        static MODULE: OnceLock<Vec<u8>> = OnceLock::new();
+        let module = MODULE.get_or_init(|| {
+            let (init, a, b) = (program(1), program(2), program(3));
+            archive(&[("init", &init), ("a", &a), ("b", &b), ("bad", b"not a program")])
+        });
+        self.boot_from(b"path=window pools=2", module).unwrap();
+        self.pick();
+        self
     }
 
     /// Picks; the thread that now runs.

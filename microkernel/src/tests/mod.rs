@@ -7,7 +7,7 @@ mod fake;
 mod ipc;
 mod lifetimes;
 mod net_io;
-mod random;
+pub(crate) mod random;
 mod scheduling;
 mod sockets;
 mod syscalls;

@@ -1,5 +1,8 @@
 //! Random sequences of everything, with the books recounted as they go.
 
+use std::cell::Cell;
+use std::vec::Vec;
+
 use abi::counters::Counter;
 use abi::filter::{COPY_ALL, programs};
 use abi::message::Disposition;
@@ -11,19 +14,41 @@ use crate::machine::{Fault, NetEvent};
 use crate::names::Right;
 use crate::port::Kind;
 
-/// Marsaglia's xorshift.
-struct Random(u64);
+/// Where the choices come from.
+enum Random<'d> {
+    /// Marsaglia's xorshift.
+    Seed(u64),
+    /// The fuzzer's bytes; zeros behind their end.
+    Bytes(&'d [u8]),
+}
 
-impl Random {
+impl Random<'_> {
     fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
+        match self {
+            Self::Seed(seed) => {
+                *seed ^= *seed << 13;
+                *seed ^= *seed >> 7;
+                *seed ^= *seed << 17;
+                *seed
+            }
+            Self::Bytes(_) => u64::from_le_bytes(core::array::from_fn(|_| self.byte())),
+        }
+    }
+
+    fn byte(&mut self) -> u8 {
+        match self {
+            Self::Seed(_) => self.next() as u8,
+            Self::Bytes(bytes) => bytes.split_off_first().copied().unwrap_or(0),
+        }
     }
 
     fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
+        match self {
+            Self::Seed(_) => self.next() % end,
+            // A byte a choice, where one is enough.
+            Self::Bytes(_) if end <= 256 => u64::from(self.byte()) % end,
+            Self::Bytes(_) => (u64::from(self.byte()) << 8 | u64::from(self.byte())) % end,
+        }
     }
 
     fn name(&mut self) -> u64 {
@@ -68,7 +93,7 @@ impl Random {
 }
 
 /// A name of the running task for a right of some kind, if it has one: most names that are drawn blindly denote nothing.
-fn held(rig: &Rig, random: &mut Random, wanted: impl Fn(Right) -> bool) -> u64 {
+fn held(rig: &Rig, random: &mut Random<'_>, wanted: impl Fn(Right) -> bool) -> u64 {
     let names = &rig.kernel.tasks[usize::from(rig.kernel.current_task)].names;
     let count = names.iter().filter(|&(_, right)| wanted(right)).count() as u64;
     if count == 0 || random.below(8) == 0 {
@@ -78,7 +103,7 @@ fn held(rig: &Rig, random: &mut Random, wanted: impl Fn(Right) -> bool) -> u64 {
     names.iter().filter(|&(_, right)| wanted(right)).nth(nth).map_or(0, |(name, _)| name.into())
 }
 
-fn random_letter(rig: &Rig, random: &mut Random) -> Letter {
+fn random_letter(rig: &Rig, random: &mut Random<'_>) -> Letter {
     let is_port = |right| matches!(right, Right::Send(port) | Right::SendOnce(port) if rig.kernel.ports.kind(port) == Kind::Messages);
     let mut letter = Letter::to(held(rig, random, is_port), random.below(1000) as u32);
     let mut right = || {
@@ -101,7 +126,7 @@ fn random_letter(rig: &Rig, random: &mut Random) -> Letter {
     letter
 }
 
-fn step(rig: &mut Rig, random: &mut Random) {
+fn step(rig: &mut Rig, random: &mut Random<'_>) {
     if (rig.must_pick || rig.kernel.must_pick()) && rig.pick().is_none() {
         rig.m.now += 1000;
         rig.m.typed.push(b'x');
@@ -209,7 +234,7 @@ fn step(rig: &mut Rig, random: &mut Random) {
 }
 
 /// Something that the device does, or is told, on the path by message.
-fn net_io_step(rig: &mut Rig, random: &mut Random) {
+fn net_io_step(rig: &mut Rig, random: &mut Random<'_>) {
     let device = held(
         rig,
         random,
@@ -221,7 +246,7 @@ fn net_io_step(rig: &mut Rig, random: &mut Random) {
             let space = rig.kernel.tasks[usize::from(rig.kernel.current_task)].tables();
             let program = if random.below(2) == 0 { programs::all() } else { programs::ipv4() };
             let words = program.words().unwrap();
-            let bytes: std::vec::Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
             let _ = crate::user::copy_out(&mut rig.m, space, DATA, &bytes);
             let priority = random.below(300) | (random.below(2) * COPY_ALL);
             let args = [device, port, priority, DATA, words.len() as u64 * random.below(8).min(1)];
@@ -246,6 +271,40 @@ fn net_io_step(rig: &mut Rig, random: &mut Random) {
     }
 }
 
+/// What the bytes say, a choice after the other: system calls of any task, most of them messages, and what the machine does. The books
+/// balance after each, and when all tasks have ended everything has come back.
+pub fn messages(bytes: &[u8]) {
+    std::thread_local! {
+        static MEMORY: Cell<Option<Vec<u8>>> = const { Cell::new(None) };
+    }
+    let mut random = Random::Bytes(bytes);
+    let mut rig = Rig::small(MEMORY.take());
+    if random.byte() & 1 != 0 {
+        rig.m.net.as_mut().unwrap().path = Path::Ipc;
+        rig.kernel.net_io.out_of_line = 800;
+    }
+    while !matches!(random, Random::Bytes([])) && rig.m.off.is_none() {
+        step(&mut rig, &mut random);
+        rig.audit();
+    }
+    end(&mut rig);
+    MEMORY.set(Some(rig.into_memory()));
+}
+
+/// Whatever it came to: when all tasks end, everything comes back.
+fn end(rig: &mut Rig) {
+    for task in 0..crate::task::TASKS as u16 {
+        if rig.kernel.tasks[usize::from(task)].id != 0 {
+            rig.kernel.end_task(&mut rig.m, task, 0);
+            rig.audit();
+        }
+    }
+    assert_eq!(rig.kernel.frames().free_count(), rig.frames_at_boot - 1, "all but the information page");
+    let left = rig.kernel.ports.table.iter().filter(|port| port.references > 0).count();
+    assert_eq!(left, 1, "the host port");
+    assert_eq!(rig.m.tables, 0);
+}
+
 #[test]
 fn the_books_balance_after_any_sequence() {
     let (mut total, mut frames, mut messages, mut moved, mut copied) = (0, 0, 0, 0, 0);
@@ -255,7 +314,7 @@ fn the_books_balance_after_any_sequence() {
             rig.m.net.as_mut().unwrap().path = Path::Ipc;
             rig.kernel.net_io.out_of_line = 800;
         }
-        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut random = Random::Seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         for count in 0..6000 {
             step(&mut rig, &mut random);
             if count % 8 == 0 {
@@ -267,17 +326,7 @@ fn the_books_balance_after_any_sequence() {
             total += 1;
         }
         rig.audit();
-        // Whatever it came to: when all tasks end, everything comes back.
-        for task in 0..crate::task::TASKS as u16 {
-            if rig.kernel.tasks[usize::from(task)].id != 0 {
-                rig.kernel.end_task(&mut rig.m, task, 0);
-                rig.audit();
-            }
-        }
-        assert_eq!(rig.kernel.frames().free_count(), rig.frames_at_boot - 1, "all but the information page");
-        let left = rig.kernel.ports.table.iter().filter(|port| port.references > 0).count();
-        assert_eq!(left, 1, "the host port");
-        assert_eq!(rig.m.tables, 0);
+        end(&mut rig);
         frames += rig.kernel.counters[Counter::NetMessages as usize];
         messages += rig.kernel.counters[Counter::Messages as usize];
         moved += rig.kernel.counters[Counter::PagesMoved as usize];
@@ -287,4 +336,14 @@ fn the_books_balance_after_any_sequence() {
     assert!(frames > 1000, "few frames came: {frames}");
     assert!(messages > 1000, "few sends got through: {messages}");
     assert!(moved > 50 && copied > 50, "{moved} pages moved, {copied} copies");
+}
+
+#[test]
+fn the_fuzzers_bytes_are_choices_too() {
+    let mut random = Random::Seed(0x9e37_79b9_7f4a_7c15);
+    messages(&[]);
+    for length in [1, 100, 2000] {
+        let bytes: Vec<u8> = (0..length).map(|_| random.byte()).collect();
+        messages(&bytes);
+    }
 }

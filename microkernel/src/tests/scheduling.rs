@@ -257,7 +257,7 @@ fn a_server_that_always_has_work_leaves_the_applications_a_part_of_the_time() {
         assert!(runs == me || runs == server);
         ticks[usize::from(runs == me)] += 1;
         // An interrupt in the applications' time does not end it.
-        rig.kernel.net_event(&mut rig.m, NetEvent { resume: true, violation: None });
+        rig.kernel.net_event(&mut rig.m, NetEvent { resume: 1, ..NetEvent::default() });
     }
     assert!((200..=300).contains(&ticks[1]), "the application had {} of 1000 ticks", ticks[1]);
     rig.audit();

@@ -4,8 +4,8 @@
 //! driver makes of the liar's window may be answered by a lie, and its words may change between any two accesses, as if a second thread
 //! of the liar's wrote there. Four worlds, each of its own seed: 82540EM and virtio, queues of R&H and Lamport's rings.
 //!
-//! An operation is one thing that the liar or the world around does: a load that is answered by a lie, a word that the liar writes, a frame that
-//! comes or is forged, a call of the driver, a window that opens. What fails the run:
+//! An operation is one thing that the liar does: a load that is answered by its lie, a word that it writes, a frame that it forges or sends, a
+//! trap that it makes, a window that it opens. The honest server's are not counted. What fails the run:
 //! - a panic, or an access to one of the pages around each window, which nobody may touch;
 //! - a call that makes more accesses to windows or to the device's registers than [`world::WINDOW_BOUND`], [`world::REGISTER_BOUND`];
 //! - a store of the driver's outside of the windows' control part;
@@ -27,7 +27,7 @@ use world::{Sum, World};
 /// All worlds together, without `--operations`.
 const OPERATIONS: u64 = 10_000_000;
 /// Windows are opened and closed at least once in so many operations.
-const EPISODE: u64 = 20_000;
+const EPISODE: u64 = 4000;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -76,5 +76,5 @@ fn run<W: Wire>(device: &str, queue: QueueKind, operations: u64, seed: u64) {
     );
     // Where nothing is found out, nothing was tried.
     assert!(closed >= 10.max(operations / 200_000), "only {closed} windows were closed");
-    assert!(frames > operations / 1000, "only {frames} honest frames");
+    assert!(frames > operations / 10, "only {frames} honest frames");
 }

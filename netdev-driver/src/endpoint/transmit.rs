@@ -91,7 +91,7 @@ impl<'w> Open<'w> {
             tag: self.tag,
             ledger,
             nic,
-            reach,
+            requests: Requests { reach, raw: 0, bytes: u32::MAX, wanted: None },
             frames: 0,
             bytes: 0,
             bad: &mut self.unfreed,
@@ -186,8 +186,7 @@ struct Burst<'a, 'w, N> {
     tag: u32,
     ledger: &'a mut Ledger,
     nic: &'a mut N,
-    /// How far into a frame the device can fill in a checksum.
-    reach: u16,
+    requests: Requests,
     frames: u64,
     bytes: u64,
     /// What cannot be sent.
@@ -232,7 +231,7 @@ impl<N: Nic> Burst<'_, '_, N> {
         if let Some(second) = mbuf.next() {
             return self.send_chain((located, mbuf), segment, second);
         }
-        let checksum = request(mbuf, segment.len, self.reach)?;
+        let checksum = self.requests.of(mbuf, segment.len)?;
         self.nic.tx_post(item.get() + self.tag, core::slice::from_ref(&segment), checksum);
         Ok(segment.len)
     }
@@ -267,7 +266,7 @@ impl<N: Nic> Burst<'_, '_, N> {
             }
             (last, next) = (located, mbuf.next());
         }
-        let checksum = request(head, bytes, self.reach)?;
+        let checksum = self.requests.of(head, bytes)?;
         let segments = &segments[..count.min(SEGMENTS_MAX)];
         self.nic.tx_post(first.item().get() + self.tag, segments, checksum);
         Ok(bytes)
@@ -334,23 +333,48 @@ impl Returns<'_, '_> {
     }
 }
 
-/// Whether a frame of so many bytes can be sent, and which checksum the device is to fill in.
-#[inline(always)]
-fn request(head: &Mbuf, bytes: u32, reach: u16) -> Result<Option<TxChecksum>, Refusal> {
-    // One comparison for both ends: what is too short wraps to a large number.
-    if bytes.wrapping_sub(ETHERNET_BYTES) > FRAME_BYTES_MAX - ETHERNET_BYTES {
-        return Err(Refusal::Bad);
+/// What the frames of a burst ask the device to fill in; most ask the same as the one before.
+struct Requests {
+    /// How far into a frame the device can fill in a checksum.
+    reach: u16,
+    /// The last request that the device can fill in, as it stands in an mbuf, and the bytes of the shortest frame that it fits.
+    raw: u32,
+    bytes: u32,
+    wanted: Option<TxChecksum>,
+}
+
+impl Requests {
+    /// Whether a frame of so many bytes can be sent, and which checksum the device is to fill in.
+    #[inline(always)]
+    fn of(&mut self, head: &Mbuf, bytes: u32) -> Result<Option<TxChecksum>, Refusal> {
+        // One comparison for both ends: what is too short wraps to a large number.
+        if bytes.wrapping_sub(ETHERNET_BYTES) > FRAME_BYTES_MAX - ETHERNET_BYTES {
+            return Err(Refusal::Bad);
+        }
+        let flags = head.flags();
+        if flags.has(Flags::IP_CHECKSUM_WANTED) {
+            return Err(Refusal::Bad); // no device here offers it
+        }
+        if !flags.has(Flags::DATA_CHECKSUM_WANTED) {
+            return Ok(None);
+        }
+        let raw = head.checksum_word();
+        if raw != self.raw || bytes < self.bytes {
+            self.check(raw, bytes)?;
+        }
+        Ok(self.wanted)
     }
-    let flags = head.flags();
-    if flags.has(Flags::IP_CHECKSUM_WANTED) {
-        return Err(Refusal::Bad); // no device here offers it
+
+    #[inline(never)]
+    fn check(&mut self, raw: u32, bytes: u32) -> Result<(), Refusal> {
+        let (start, offset) = Mbuf::checksum_from(raw);
+        let wanted = TxChecksum { start, offset };
+        if !checksum_within(wanted, bytes, self.reach) {
+            return Err(Refusal::Bad);
+        }
+        (self.raw, self.bytes, self.wanted) = (raw, checksum_end(wanted), Some(wanted));
+        Ok(())
     }
-    if !flags.has(Flags::DATA_CHECKSUM_WANTED) {
-        return Ok(None);
-    }
-    let (start, offset) = head.checksum();
-    let wanted = TxChecksum { start, offset };
-    if checksum_within(wanted, bytes, reach) { Ok(Some(wanted)) } else { Err(Refusal::Bad) }
 }
 
 /// The cluster of an mbuf, if it has one.
@@ -392,6 +416,12 @@ pub(crate) fn checksum_fits<N: Nic>(nic: &N, wanted: TxChecksum, bytes: u32) -> 
 
 #[inline(always)]
 const fn checksum_within(TxChecksum { start, offset }: TxChecksum, bytes: u32, reach: u16) -> bool {
-    let field = start as u32 + offset as u32;
-    field + 2 <= bytes && field <= reach as u32 && start as u32 >= ETHERNET_BYTES
+    let end = checksum_end(TxChecksum { start, offset });
+    end <= bytes && end - 2 <= reach as u32 && start as u32 >= ETHERNET_BYTES
+}
+
+/// Where the field of such a checksum ends: no frame that it fits is shorter.
+#[inline(always)]
+const fn checksum_end(TxChecksum { start, offset }: TxChecksum) -> u32 {
+    start as u32 + offset as u32 + 2
 }

@@ -41,6 +41,8 @@ struct Region {
 #[derive(Default)]
 pub struct Memory {
     regions: Vec<Region>,
+    /// Regions that nobody uses any more.
+    spare: Vec<Region>,
     /// The window: where received data may go, and what is sent must lie.
     pub window: Option<(u64, u32, abi::window::Layout)>,
     /// More windows of the same layout, and where the kernel's own receive buffers begin.
@@ -55,6 +57,14 @@ pub struct Memory {
 impl Memory {
     /// Adds a region, at an address that has nothing to do with the pointer and does not fit into 32 bits.
     pub fn add(&mut self, bytes: usize) -> (NonNull<u8>, u64) {
+        if let Some(at) = self.spare.iter().position(|region| region.bytes == bytes) {
+            let region = self.spare.swap_remove(at);
+            // SAFETY: so many bytes of ours, to which no driver is left that had them.
+            unsafe { region.ptr.write_bytes(0, bytes) };
+            let given = (region.ptr, region.phys);
+            self.regions.push(region);
+            return given;
+        }
         let layout = Layout::from_size_align(bytes, 4096).unwrap();
         // SAFETY: the size is not 0. It is never freed.
         let ptr = NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap();
@@ -86,9 +96,18 @@ impl Memory {
         (kernel, server, self.place(kernel, bytes))
     }
 
+    /// All regions are given again: there is no driver left that has any.
+    ///
+    /// # Safety
+    /// So it is.
+    pub unsafe fn recycle(&mut self) {
+        self.spare.append(&mut self.regions);
+    }
+
     fn place(&mut self, ptr: NonNull<u8>, bytes: usize) -> u64 {
-        let phys =
-            self.regions.last().map_or(0x1_2345_6000, |r| r.phys + ((r.bytes as u64 + 0x5fff) & !0xfff));
+        let all = self.regions.iter().chain(&self.spare);
+        let highest = all.max_by_key(|r| r.phys);
+        let phys = highest.map_or(0x1_2345_6000, |r| r.phys + ((r.bytes as u64 + 0x5fff) & !0xfff));
         self.regions.push(Region { phys, ptr, bytes });
         phys
     }

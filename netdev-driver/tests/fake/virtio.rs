@@ -41,6 +41,14 @@ struct Ring {
 
 const F_EVENT_IDX: u64 = 1 << 29;
 
+/// Where a queue is, for a device that writes into it as it likes.
+pub struct Place {
+    pub size: u16,
+    pub descriptors: u64,
+    pub available: u64,
+    pub used: u64,
+}
+
 impl Default for VirtioModel {
     fn default() -> Self {
         let mut config = [0; 64];
@@ -85,6 +93,13 @@ impl VirtioModel {
 
     pub fn interrupt(&self) -> bool {
         self.isr != 0
+    }
+
+    /// Where a queue is, once the device runs.
+    pub fn ring(&self, q: usize) -> Option<Place> {
+        let ring = &self.queues[q];
+        let place = Place { size: ring.size, descriptors: ring.desc, available: ring.avail, used: ring.used };
+        (self.running() && ring.enabled).then_some(place)
     }
 
     /// Buffers that the device has.

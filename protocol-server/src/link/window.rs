@@ -145,22 +145,27 @@ fn scratch(room: &mut Vec<u8>, length: usize) -> &mut [u8] {
 /// What the kernel put there cannot be. The frames before it were taken.
 #[inline(always)]
 fn take<'w>(
-    input: &mut impl Consume,
-    view: &View<'w>,
     into: &mut Vec<WindowFrame<'w>>,
     limit: usize,
+    mut next: impl FnMut() -> Result<Option<WindowFrame<'w>>, PeerMisbehaviour>,
 ) -> Result<(), PeerMisbehaviour> {
     while into.len() < limit {
-        let Some(item) = input.consume()? else { break };
-        let (Some(mbuf), Some((data, length))) = (view.mbuf(item), view.data_ptr(item)) else {
-            return Err(PeerMisbehaviour::Refused(item.get()));
-        };
-        // SAFETY: `data_ptr` has found `length` bytes inside one buffer of the window. It came off an IN queue, so it is the server's
-        // until it is freed, which `release` does by consuming this frame: nobody writes it while it is borrowed.
-        let bytes = unsafe { core::slice::from_raw_parts(data.as_ptr(), length as usize) };
-        into.push(WindowFrame { item, bytes, checksum_good: mbuf.flags().has(Flags::DATA_CHECKSUM_GOOD) });
+        let Some(frame) = next()? else { break };
+        into.push(frame);
     }
     Ok(())
+}
+
+/// The frame at `item`, which has just come off an IN queue.
+#[inline(always)]
+fn frame_at<'w>(view: &View<'w>, item: Item) -> Result<Option<WindowFrame<'w>>, PeerMisbehaviour> {
+    let refused = PeerMisbehaviour::Refused(item.get());
+    let mbuf = view.mbuf(item).ok_or(refused)?;
+    let (data, length) = view.data_ptr(item).ok_or(refused)?;
+    // SAFETY: `data_ptr` has found `length` bytes inside one buffer of the window. It came off an IN queue, so it is the server's
+    // until it is freed, which `release` does by consuming this frame: nobody writes it while it is borrowed.
+    let bytes = unsafe { core::slice::from_raw_parts(data.as_ptr(), length as usize) };
+    Ok(Some(WindowFrame { item, bytes, checksum_good: mbuf.flags().has(Flags::DATA_CHECKSUM_GOOD) }))
 }
 
 impl<'w, D: Doorbell> WindowLink<'w, D> {
@@ -234,11 +239,19 @@ impl<'w, D: Doorbell> WindowLink<'w, D> {
     /// Takes frames off the IN queue `at`, until `into` holds `limit`.
     #[inline(never)]
     fn receive_from(&mut self, at: usize, into: &mut Vec<WindowFrame<'w>>, limit: usize) {
-        let view = *self.space.view();
         // The choice once a queue, not once a frame.
         let taken = match &mut self.input[at] {
-            Either::Dual(input) => take(input, &view, into, limit),
-            Either::Ring(input) => take(input, &view, into, limit),
+            Either::Dual(input) => take(into, limit, || match input.dequeue()? {
+                Some(item) => frame_at(input.links(), item),
+                None => Ok(None),
+            }),
+            Either::Ring(input) => {
+                let view = *self.space.view();
+                take(into, limit, || match input.pop()? {
+                    Some(item) => frame_at(&view, item),
+                    None => Ok(None),
+                })
+            }
         };
         if let Err(misbehaviour) = taken {
             self.note(misbehaviour);
@@ -333,7 +346,8 @@ impl<'w, D: Doorbell> Link for WindowLink<'w, D> {
         if frames.is_empty() {
             return;
         }
-        self.space.free_each(frames.drain(..).map(|frame| frame.item));
+        self.space.free_each(frames.iter().map(|frame| frame.item));
+        frames.clear();
     }
 
     #[inline]
@@ -351,11 +365,10 @@ impl<'w, D: Doorbell> Link for WindowLink<'w, D> {
 
     #[inline]
     fn transmit<R>(&mut self, length: usize, build: impl FnOnce(&mut [u8]) -> (R, Built)) -> R {
-        let blank = self.buffer(length);
-        let bytes = match &blank {
-            Some(blank) => {
+        let found = self.buffer(length).and_then(|blank| Some((self.space.view().room_ptr(&blank)?, blank)));
+        let bytes = match &found {
+            Some((data, blank)) => {
                 debug_assert!(length <= blank.bytes() as usize);
-                let data = self.space.view().room_ptr(blank);
                 // SAFETY: `buffer` has given a packet with room for `length` bytes, which was allocated by this space: it is the server's,
                 // it is on no queue yet, and no other reference to its bytes exists.
                 unsafe { core::slice::from_raw_parts_mut(data.as_ptr(), length) }
@@ -364,7 +377,7 @@ impl<'w, D: Doorbell> Link for WindowLink<'w, D> {
         };
         // Called at one place, so that all of it is compiled into here.
         let (result, built) = build(bytes);
-        let Some(blank) = blank else {
+        let Some((_, blank)) = found else {
             self.no_buffer += 1;
             return result;
         };

@@ -288,7 +288,8 @@ impl<M: SharedMemory> Socket<M> {
             self.set_state(seen, None);
         }
         if !owned {
-            return self.serve_closed(forgotten);
+            // Overdue, it has had its turn to send the RST: who cannot be reached even for that need not be told.
+            return self.serve_closed(forgotten || overdue);
         }
         Served::Open
     }

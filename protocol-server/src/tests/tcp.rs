@@ -281,3 +281,58 @@ fn deadlines_let_an_idle_server_sleep_and_wake_it_for_its_timers() {
     assert!(deadline > now && deadline < now + 3_000_000, "{}", deadline - now);
     net.nodes[0].server.wake();
 }
+
+/// What fuzzing found: with nobody there to be told of the end, the socket stayed, and its deadline too, which had gone by.
+#[test]
+fn a_connection_to_nobody_whose_owner_has_died_is_forgotten() {
+    let mut net = Net::new(Faults::default(), 3);
+    let client = App::tcp(&mut net.nodes[0], 10);
+    client.connect(&mut net.nodes[0], endpoint_of([10, 9, 0, 77], 80)).expect("connecting");
+    net.step();
+    client.ask(&mut net.nodes[0], Request::Abort, &[]).expect("aborted");
+    net.nodes[0].server.thread_died(THREAD);
+    net.pass_time(120_000_000);
+    assert!(net.nodes[0].server.next_deadline() > net.micros, "it would never sleep again");
+    assert_eq!(Rc::strong_count(&client.memory), 1, "the server still maps the socket's memory");
+}
+
+fn endpoint_of(address: [u8; 4], port: u16) -> Endpoint {
+    let mut bytes = [0; 16];
+    bytes[..4].copy_from_slice(&address);
+    Endpoint { family: 4, address: bytes, port: port.into() }
+}
+
+/// What a campaign of scripts found: many that ask for us in many names push the peer out of the table of neighbours, and half-open connections
+/// to nobody take all the turns to ask for it again.
+#[test]
+fn a_peer_is_not_lost_among_strangers() {
+    let mut net = Net::new(Faults::default(), 12);
+    let (_listener, mut client, mut server) = connected(&mut net, 80);
+    let mut transfer = Transfer::new(300_000, 8192);
+    let (limit, mut turn) = (net.micros + 20_000_000, 0u8);
+    while !transfer.go_on(&mut client, &mut server) {
+        assert!(net.micros < limit, "{} of {} bytes", transfer.read, transfer.bytes);
+        let wire = &net.nodes[1].server.stack.link;
+        for _ in 0..20 {
+            turn = turn.wrapping_add(1);
+            let stranger = 10 + turn % 200;
+            let mut request = [[2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 1, stranger]].concat();
+            request.extend([8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 1, stranger, 10, 9, 0, stranger]);
+            request.extend([0, 0, 0, 0, 0, 0, 10, 9, 0, 2]);
+            wire.inject(request);
+        }
+        // Somebody who is not there wants to be answered.
+        wire.inject(udp_to_nobody(250 - turn % 30));
+        net.step();
+    }
+}
+
+/// A datagram to a port that nobody has, from an address that nobody has.
+fn udp_to_nobody(from: u8) -> Vec<u8> {
+    let mut frame = [[2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 1, from]].concat();
+    frame.extend([8, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 9, 0, from, 10, 9, 0, 2]);
+    let sum = !crate::checksum::Sum::new().bytes(&frame[14..34]).fold();
+    frame[24..26].copy_from_slice(&sum.to_ne_bytes());
+    frame.extend([0, 9, 0, 9, 0, 8, 0, 0]);
+    frame
+}

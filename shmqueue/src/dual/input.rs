@@ -165,6 +165,13 @@ impl<'q, L: Links> InConsumer<'q, L> {
         Ok(Some(item))
     }
 
+    /// The links by which it finds items: who looks for an item by them right after it came has the compiler see that they have just
+    /// checked it.
+    #[inline(always)]
+    pub const fn links(&self) -> &L {
+        &self.links
+    }
+
     /// Dequeues as many as there are, at most `items.len()`, into the front of `items`; returns how many.
     ///
     /// # Errors

@@ -105,10 +105,10 @@ impl Service {
         if path == Path::Monolithic {
             return Self::new(Server::Kernel, trap::ask(&hello())?, path, out_of_line);
         }
+        let chosen = *NAME.lock();
+        let name = if chosen.is_empty() { NETWORK } else { chosen.as_bytes() };
         loop {
             let left = Duration::from_nanos(deadline.left_ns().ok_or(Error::TimedOut)?);
-            let chosen = *NAME.lock();
-            let name = if chosen.is_empty() { NETWORK } else { chosen.as_bytes() };
             let port = name::look_up(name, Some(left))?;
             match ask(&port, hello(), Some(left)) {
                 Ok(mut reply) => {

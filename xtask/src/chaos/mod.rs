@@ -2,11 +2,12 @@
 //!
 //! | part | what it does |
 //! | --- | --- |
-//! | [`link`] | the cable is pulled out and put back under traffic |
-//! | [`restart`] | the protocol server dies under traffic, and its supervisor, and applications |
 //! | [`lies`] | a protocol server that lies, beside an honest one |
+//! | [`link`] | the cable is pulled out and put back under traffic |
 //! | [`load`] | receive livelock, churn, SYN flood, slow peers, exhaustion, soak |
+//! | [`restart`] | the protocol server dies under traffic, and its supervisor, and applications |
 //! | [`wire`] | odd TCP segments, with Linux's answers beside Oriel's |
+//! | [`tools`] | nmap, hping3, scapy and tcpreplay beside an honest transfer |
 //!
 //! The short form of all parts is a step of `cargo xtask test`; docs/what-oriel-survives.md lists each fault with the part that shows it.
 
@@ -14,6 +15,7 @@ mod lies;
 mod link;
 mod load;
 pub mod restart;
+mod tools;
 mod wire;
 
 use std::path::Path;
@@ -24,6 +26,7 @@ use crate::error::{Error, Result, failed};
 use crate::machine::{Board, Nic};
 use crate::network::Net;
 use crate::session::Session;
+use crate::setup;
 use crate::vm::Vm;
 
 /// What a part works with.
@@ -49,8 +52,6 @@ struct Part {
 
 const PARTS: &[Part] = &[
     Part { name: "wire", about: "odd TCP segments, beside Linux's answers", run: odd_segments },
-    Part { name: "restart", about: "servers that die under traffic", run: restart::restart },
-    Part { name: "link", about: "a cable that comes and goes under traffic", run: link::link },
     Part { name: "lies", about: "a server that lies, beside an honest one", run: lies::run },
     Part {
         name: "livelock",
@@ -62,6 +63,13 @@ const PARTS: &[Part] = &[
     Part { name: "slow", about: "slow readers and writers beside a fast transfer", run: load::slow::run },
     Part { name: "exhaustion", about: "all of one kind of thing, taken", run: load::exhaustion::run },
     Part { name: "soak", about: "all sorts of traffic at once, for minutes", run: load::soak::run },
+    Part {
+        name: "tools",
+        about: "nmap, hping3, scapy and tcpreplay, beside honest bytes",
+        run: tools::attack,
+    },
+    Part { name: "restart", about: "servers that die under traffic", run: restart::restart },
+    Part { name: "link", about: "a cable that comes and goes under traffic", run: link::link },
 ];
 
 /// Runs the command.
@@ -73,6 +81,10 @@ pub fn chaos(args: &ChaosArgs) -> Result<()> {
     let chosen = |part: &&Part| args.only.is_empty() || args.only.iter().any(|name| name == part.name);
     if let Some(unknown) = args.only.iter().find(|name| PARTS.iter().all(|part| part.name != **name)) {
         return Err(Error::Usage(format!("no part is called `{unknown}`; --list shows all")));
+    }
+    if !args.short && PARTS.iter().filter(chosen).any(|part| part.name == "tools") {
+        // Here, since inside of the namespace there is nothing to install from. Without them that part says what is missing.
+        setup::ensure(tools::TOOLS).unwrap_or_else(|error| eprintln!("note: {}", error.message()));
     }
     let session = Session::open(Some(Net::Tap), &[], None, &[])?;
     let stage = Stage {

@@ -53,7 +53,7 @@ fn bad_input(bed: &Bed) -> Result<()> {
         (&["boot", "--net", "user", "--exec", "true", "--kernel", "/nowhere"], 1, "/nowhere"),
         (&["boot", "--net", "user", "--exec", "true", "--module", &module], 1, "is no ELF file"),
         (&["boot", "--net", "user", "--exec", "true", "--module", "ttcp"], 2, "NAME=FILE"),
-        (&["boot", "--net", "user", "--exec", "true", "--memory", "12"], 1, "can't boot"),
+        (&["boot", "--net", "user", "--exec", "true", "--memory", "20"], 1, "can't boot"),
         (&["run", "--net", "user", "--json", "/nowhere/x.json"], 1, "/nowhere/x.json"),
     ];
     for (arguments, status, says) in cases {

@@ -20,7 +20,7 @@ use userlib::{
     thread, time,
 };
 
-use crate::{call, window::Window};
+use crate::{Stretch, call, window::Window};
 
 /// Of the processor's time a campaign takes one part in so many.
 const SHARE: u64 = 16;
@@ -55,10 +55,12 @@ impl Random {
 }
 
 /// Runs a campaign to its end, which is seldom reached.
-pub fn campaign(seed: u64, operations: u64) -> Result<(), Failed> {
+pub fn campaign(seed: u64, operations: u64, stretch: Stretch) -> Result<(), Failed> {
+    stretch.wait();
     let mut liar = Liar::new(seed)?;
     let mut left = operations;
     while left > 0 {
+        stretch.wait();
         let start = time::now_ns();
         for _ in 0..BURST.min(left) {
             liar.step();
