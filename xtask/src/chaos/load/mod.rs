@@ -26,10 +26,11 @@ use std::time::{Duration, Instant};
 use abi::path::Path;
 
 use super::Stage;
-use crate::error::{Result, failed};
+use crate::error::{Context as _, Result, failed};
 use crate::machine::{Board, Machine, Nic};
 use crate::relay::{Impairment, Relay};
 use crate::results::Fields;
+use crate::traffic;
 use crate::vm::Vm;
 
 /// Long enough for any command here that is not the load itself.
@@ -73,8 +74,10 @@ impl Books {
 
     /// Whether nothing was left behind since `before`.
     fn balances(&self, before: &Self) -> bool {
-        let counts = |books: &Self| (books.tasks, books.threads, books.ports, books.objects, books.sockets);
+        let counts = |books: &Self| (books.tasks, books.threads, books.ports, books.sockets);
         counts(self) == counts(before)
+            // A connection from before that was still waiting for late packets may be gone now.
+            && self.objects <= before.objects
             && self.free_pages + HEAP_PAGES >= before.free_pages
             && self.heap_bytes <= before.heap_bytes + HEAP_BYTES
     }
@@ -142,6 +145,34 @@ fn machine(stage: &Stage<'_>, path: Path, more: &str) -> Result<Machine> {
 /// Starts the echo service in the background.
 pub fn start_echo(vm: &mut Vm, port: u16) -> Result<()> {
     start(vm, &format!("echo -p {port}"), &format!("listening on {port}"))
+}
+
+/// Opens many connections to echo at once and closes them: then server and echo have as much heap as any load here makes them take, which
+/// they keep. The books as they are after that.
+pub fn stretch(stage: &Stage<'_>, vm: &mut Vm, port: u16) -> Result<Books> {
+    const CONNECTIONS: usize = 56;
+    let mut streams = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut stream = traffic::connect(stage.session.link.guest(port))?;
+        let moved = traffic::request_response_on(&mut stream, Duration::from_millis(1)).context("echo")?;
+        if moved.first_error.is_some() {
+            return failed(format!("echo: {moved:?}"));
+        }
+        streams.push(stream);
+    }
+    let high = Books::read(vm)?;
+    drop(streams);
+    let deadline = Instant::now() + SOON;
+    loop {
+        let now = Books::read(vm)?;
+        if now.sockets + CONNECTIONS as u64 <= high.sockets && now.objects < high.objects {
+            return Ok(now);
+        }
+        if Instant::now() > deadline {
+            return failed(format!("{CONNECTIONS} connections are not over: {now:?}"));
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// Starts a program in the background, and waits until it has said `ready`. The shell is at its prompt then.
