@@ -260,7 +260,8 @@ impl<M: Machine> Kernel<M> {
         }
         self.since = now;
         self.reschedule = false;
-        let starving = if self.relief { self.ready.pop_to(&mut self.threads, PRIORITY_APPLICATION as u8) } else { None };
+        let starving =
+            if self.relief { self.ready.pop_to(&mut self.threads, PRIORITY_APPLICATION as u8) } else { None };
         let Some(thread) = starving.or_else(|| self.ready.pop(&mut self.threads)) else { return Next::Idle };
         let task = self.threads[usize::from(thread)].task;
         self.threads[usize::from(thread)].state = State::Running;

@@ -48,8 +48,7 @@ fn main(mut args: Args) -> Result<ExitStatus, Failed> {
         "messages" => take_messages(kind, seconds).during("port")?,
         "threads" => keep(kind, seconds, take(|_| thread::spawn(idle, 0, 8192, PRIORITY_APPLICATION))),
         "tasks" => {
-            let (children, error) =
-                take(|_| Task::spawn("hog", IDLE, PRIORITY_APPLICATION, port::BOOTSTRAP));
+            let (children, error) = take(|_| Task::spawn("hog", IDLE, PRIORITY_APPLICATION, port::BOOTSTRAP));
             report(kind, children.len(), error);
             thread::sleep(Duration::from_secs(seconds));
             // They outlive their maker.
@@ -58,7 +57,9 @@ fn main(mut args: Args) -> Result<ExitStatus, Failed> {
             }
         }
         "sockets" => keep(kind, seconds, take(|_| UdpSocket::bind(any(0)))),
-        "listeners" => keep(kind, seconds, take(|n| TcpListener::bind_with_backlog(any(20_000 + n as u16), 8))),
+        "listeners" => {
+            keep(kind, seconds, take(|n| TcpListener::bind_with_backlog(any(20_000 + n as u16), 8)))
+        }
         "deaf" => be_deaf(seconds)?,
         IDLE => idle(0),
         word => return Ok(apps::misused("hog", &Usage::Extra(word), USAGE)),

@@ -50,7 +50,15 @@ pub fn init(
     let hal = PciHal::new(function, machine.clock, &mut machine.space, frames).ok_or(InitError::NoMemory)?;
     let buffers = take_buffers(BYTES, frames).ok_or(InitError::NoMemory)?;
     let device = DirectDevice::new(model, hal, &buffers).map_err(InitError::Nic)?;
-    Ok(IpcNet { device, again: false, paused: false, waited_for: false, ticks: 0, pages: [0; PAGES_MAX as usize], left: 0 })
+    Ok(IpcNet {
+        device,
+        again: false,
+        paused: false,
+        waited_for: false,
+        ticks: 0,
+        pages: [0; PAGES_MAX as usize],
+        left: 0,
+    })
 }
 
 impl IpcNet {

@@ -100,8 +100,13 @@ impl<M: SharedMemory> Socket<M> {
         // A listening socket has nothing to read or write.
         self.end = None;
         self.set = set;
-        self.protocol =
-            Protocol::Listener(Listener { handles, ready: Vec::with_capacity(backlog as usize), shown: 0, oldest: 0, refused: Refused::NONE });
+        self.protocol = Protocol::Listener(Listener {
+            handles,
+            ready: Vec::with_capacity(backlog as usize),
+            shown: 0,
+            oldest: 0,
+            refused: Refused::NONE,
+        });
         self.dirty = true;
         self.set_state(State::Listening, None);
         Ok(())

@@ -43,7 +43,11 @@ struct Part {
 
 const PARTS: &[Part] = &[
     Part { name: "wire", about: "odd TCP segments, beside Linux's answers", run: odd_segments },
-    Part { name: "livelock", about: "short frames at rising rates, beside requests", run: load::livelock::run },
+    Part {
+        name: "livelock",
+        about: "short frames at rising rates, beside requests",
+        run: load::livelock::run,
+    },
     Part { name: "churn", about: "a thousand connections, opened and closed", run: load::churn::run },
     Part { name: "flood", about: "SYNs from nowhere, with the backlog full", run: load::flood::run },
     Part { name: "slow", about: "slow readers and writers beside a fast transfer", run: load::slow::run },
@@ -62,7 +66,13 @@ pub fn chaos(args: &ChaosArgs) -> Result<()> {
         return Err(Error::Usage(format!("no part is called `{unknown}`; --list shows all")));
     }
     let session = Session::open(Some(Net::Tap), &[], None, &[])?;
-    let stage = Stage { session: &session, short: args.short, case: args.case.as_deref(), svg: args.svg.as_deref(), minutes: args.minutes };
+    let stage = Stage {
+        session: &session,
+        short: args.short,
+        case: args.case.as_deref(),
+        svg: args.svg.as_deref(),
+        minutes: args.minutes,
+    };
     let mut failures = Vec::new();
     for part in PARTS.iter().filter(chosen) {
         println!("== {}: {}", part.name, part.about);

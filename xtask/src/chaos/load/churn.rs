@@ -52,7 +52,9 @@ fn one_path(stage: &Stage<'_>, path: Path) -> Result<()> {
     start_echo(&mut vm, ECHO)?;
     let open_and_close = |number: u64| -> Result<()> {
         let mut stream = traffic::connect(stage.session.link.guest(ECHO))?;
-        converse(&mut stream, number).and_then(|()| end(stream, ENDS[(number % 4) as usize])).context(format!("connection {number}"))
+        converse(&mut stream, number)
+            .and_then(|()| end(stream, ENDS[(number % 4) as usize]))
+            .context(format!("connection {number}"))
     };
     (0..WARM_UP).try_for_each(open_and_close)?;
     outward(stage, &mut vm)?;
@@ -117,5 +119,9 @@ fn outward(stage: &Stage<'_>, vm: &mut crate::vm::Vm) -> Result<()> {
     let receiver = traffic::spawn_receiver(listener, true);
     vm.console.command(&format!("ttcp -t -s -l 100 -n 10 -p {port} {}", stage.session.link.host), SOON)?;
     let moved = traffic::join(receiver)?;
-    if moved.count == 1000 && moved.first_error.is_none() { Ok(()) } else { failed(format!("from the guest: {moved:?}")) }
+    if moved.count == 1000 && moved.first_error.is_none() {
+        Ok(())
+    } else {
+        failed(format!("from the guest: {moved:?}"))
+    }
 }

@@ -93,8 +93,13 @@ fn by_hog(stage: &Stage<'_>, path: Path, only: Option<&str>) -> Result<()> {
         if refusals.is_empty() || said.contains("and there are more") {
             return failed(format!("{kind}: nobody was refused:\n{said}"));
         }
-        println!("   {:<10} {kind}: {}; {went_on} transactions meanwhile; a new connection: {news}", path.name(), refusals.join("; "));
-        Books::settle(&mut vm, &before).map_err(|error| Error::Failed(format!("{kind}: {}", error.message())))?;
+        println!(
+            "   {:<10} {kind}: {}; {went_on} transactions meanwhile; a new connection: {news}",
+            path.name(),
+            refusals.join("; ")
+        );
+        Books::settle(&mut vm, &before)
+            .map_err(|error| Error::Failed(format!("{kind}: {}", error.message())))?;
         works(stage, &mut vm).map_err(|error| Error::Failed(format!("after {kind}: {}", error.message())))?;
     }
     println!("   {:<10} afterwards everything works, and the books balance", path.name());
@@ -107,7 +112,12 @@ fn take(vm: &mut Vm, kind: &str, takers: usize) -> Result<String> {
     for _ in 0..takers {
         said += &vm.console.command(&format!("hog {kind} {KEPT_S} &"), SOON)?;
     }
-    let reports = |said: &str| [", then: ", "there are more", "sh: hog: "].map(|text| said.matches(text).count()).iter().sum::<usize>();
+    let reports = |said: &str| {
+        [", then: ", "there are more", "sh: hog: "]
+            .map(|text| said.matches(text).count())
+            .iter()
+            .sum::<usize>()
+    };
     for _ in 0..TAKEN_S {
         if reports(&said) >= takers {
             break;
@@ -145,7 +155,11 @@ fn works(stage: &Stage<'_>, vm: &mut Vm) -> Result<()> {
     let receiver = traffic::spawn_receiver(listener, true);
     vm.console.command(&format!("ttcp -t -s -l 8192 -n 50 -p {port} {}", link.host), SOON)?;
     let moved = traffic::join(receiver)?;
-    if moved.count == 50 * 8192 && moved.first_error.is_none() { Ok(()) } else { failed(format!("{moved:?}")) }
+    if moved.count == 50 * 8192 && moved.first_error.is_none() {
+        Ok(())
+    } else {
+        failed(format!("{moved:?}"))
+    }
 }
 
 /// The smallest windows that there are: 16 clusters and 32 mbufs a pool, for many connections at once.
@@ -195,6 +209,10 @@ fn there_and_back(stage: &Stage<'_>, bytes: u64) -> Result<()> {
         }
         stream.shutdown(std::net::Shutdown::Write).context("socket")?;
         let moved = traffic::join_scoped(receiver)?;
-        if moved.count == bytes && moved.first_error.is_none() { Ok(()) } else { failed(format!("{moved:?}")) }
+        if moved.count == bytes && moved.first_error.is_none() {
+            Ok(())
+        } else {
+            failed(format!("{moved:?}"))
+        }
     })
 }

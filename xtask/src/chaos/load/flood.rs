@@ -44,7 +44,10 @@ fn one_path(stage: &Stage<'_>, path: Path, time: Duration) -> Result<()> {
     let wire = Wire::beside(&relay)?;
     start_echo(&mut vm, ECHO)?;
     let mut established = traffic::connect((guest, ECHO).into())?;
-    let quiet = traffic::request_response(&mut established.try_clone().context("socket")?, Duration::from_millis(100));
+    let quiet = traffic::request_response(
+        &mut established.try_clone().context("socket")?,
+        Duration::from_millis(100),
+    );
     quiet.context("before the flood")?;
     drop(established);
     let before = stretch(stage, &mut vm, ECHO)?;
@@ -52,7 +55,9 @@ fn one_path(stage: &Stage<'_>, path: Path, time: Duration) -> Result<()> {
     let (over, sent) = (AtomicBool::new(false), AtomicU64::new(0));
     let (went_on, opened) = thread::scope(|scope| {
         let flooder = scope.spawn(|| flood(&wire, guest, &over, &sent));
-        let old = scope.spawn(|| traffic::request_response(&mut established, time).context("the established connection"));
+        let old = scope.spawn(|| {
+            traffic::request_response(&mut established, time).context("the established connection")
+        });
         // When the backlog is full.
         thread::sleep(Duration::from_millis(500));
         let opened = open_during(guest, time.saturating_sub(Duration::from_millis(600)), &over);
@@ -69,12 +74,15 @@ fn one_path(stage: &Stage<'_>, path: Path, time: Duration) -> Result<()> {
         .context("a new connection after the flood")?;
     let after = start.elapsed();
     stream.set_read_timeout(Some(SOON)).context("socket")?;
-    traffic::request_response(&mut stream, Duration::from_millis(100)).context("a new connection after the flood")?;
+    traffic::request_response(&mut stream, Duration::from_millis(100))
+        .context("a new connection after the flood")?;
     drop((stream, established));
     let refused = counter(&mut vm, "server_backlog_full")?;
     let replaced = counter(&mut vm, "server_half_open_replaced")?;
     if refused + replaced < RATE {
-        return failed(format!("the backlog was not full: {refused} SYNs refused, {replaced} half open replaced"));
+        return failed(format!(
+            "the backlog was not full: {refused} SYNs refused, {replaced} half open replaced"
+        ));
     }
     // Half open connections end after 30 s.
     let books = Books::settle(&mut vm, &before)?;
@@ -102,7 +110,10 @@ fn open_during(guest: Ipv4Addr, time: Duration, over: &AtomicBool) -> Result<Vec
         let begin = Instant::now();
         while let Err(error) = open_and_use(guest) {
             if begin.elapsed() > DURING {
-                return failed(format!("no new connection within {} s of the flood: {error}", DURING.as_secs()));
+                return failed(format!(
+                    "no new connection within {} s of the flood: {error}",
+                    DURING.as_secs()
+                ));
             }
         }
         took.push(begin.elapsed());

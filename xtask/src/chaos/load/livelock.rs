@@ -98,7 +98,11 @@ pub fn run(stage: &Stage<'_>) -> Result<()> {
         for (chaff, points) in one_path(stage, path, &chaffs, rates, step)? {
             let peak = points.iter().map(|point| point.useful).max().unwrap_or(0);
             let last = points.last().map_or(0, |point| point.useful);
-            println!("   {} {}: {last} a second at the highest rate, of {peak} at best", path.name(), chaff.name());
+            println!(
+                "   {} {}: {last} a second at the highest rate, of {peak} at best",
+                path.name(),
+                chaff.name()
+            );
             if last * 100 < peak * FLOOR || peak == 0 {
                 collapsed.push(format!("{}, {}: {last} of {peak}", path.name(), chaff.name()));
             }
@@ -110,7 +114,11 @@ pub fn run(stage: &Stage<'_>) -> Result<()> {
         std::fs::write(file, plot(&curves)).context(file.display())?;
         println!("   {}", file.display());
     }
-    if collapsed.is_empty() { Ok(()) } else { failed(format!("useful work collapses: {}", collapsed.join("; "))) }
+    if collapsed.is_empty() {
+        Ok(())
+    } else {
+        failed(format!("useful work collapses: {}", collapsed.join("; ")))
+    }
 }
 
 /// The curves of one machine.
@@ -135,7 +143,10 @@ fn one_path(
     socket.recv(&mut buffer).context("no answer from echo")?;
     let before = Books::read(&mut vm)?;
     let mut curves = Vec::new();
-    println!("   {:<10} {:<12} {:>10} {:>10} {:>10} {:>10} {:>10}", "path", "frames", "offered/s", "taken/s", "to Oriel/s", "requests/s", "answers/s");
+    println!(
+        "   {:<10} {:<12} {:>10} {:>10} {:>10} {:>10} {:>10}",
+        "path", "frames", "offered/s", "taken/s", "to Oriel/s", "requests/s", "answers/s"
+    );
     for &chaff in chaffs {
         let mut points = Vec::new();
         for &rate in rates {
@@ -158,7 +169,8 @@ fn one_path(
     }
     // And then all is as before, and a connection is served at once.
     let mut stream = traffic::connect((guest, ECHO).into())?;
-    let after = traffic::request_response(&mut stream, Duration::from_millis(200)).context("after the load")?;
+    let after =
+        traffic::request_response(&mut stream, Duration::from_millis(200)).context("after the load")?;
     if after.count == 0 || after.first_error.is_some() {
         return failed(format!("after the load: {after:?}"));
     }

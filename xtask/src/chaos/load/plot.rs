@@ -30,9 +30,8 @@ pub fn plot(curves: &[Curve]) -> String {
     let points = || curves.iter().flat_map(|curve| curve.points.iter());
     let most = points().map(|(_, y)| *y).fold(1.0, f64::max);
     let widest = points().map(|(x, _)| scale(*x)).fold(1.0, f64::max);
-    let at = |(x, y): (f64, f64)| {
-        (LEFT + (RIGHT - LEFT) * scale(x) / widest, BOTTOM - (BOTTOM - TOP) * y / most)
-    };
+    let at =
+        |(x, y): (f64, f64)| (LEFT + (RIGHT - LEFT) * scale(x) / widest, BOTTOM - (BOTTOM - TOP) * y / most);
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" \
          font-family=\"system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif\" font-size=\"12.5\" fill=\"{GREY}\">\n\
@@ -50,7 +49,9 @@ pub fn plot(curves: &[Curve]) -> String {
             number(most * part)
         );
     }
-    for thousands in [0.0, 10.0, 40.0, 160.0, 640.0].map(|n| n * 1000.0).into_iter().filter(|x| scale(*x) <= widest) {
+    for thousands in
+        [0.0, 10.0, 40.0, 160.0, 640.0].map(|n| n * 1000.0).into_iter().filter(|x| scale(*x) <= widest)
+    {
         let (x, _) = at((thousands, 0.0));
         let _ = writeln!(
             out,
@@ -61,8 +62,14 @@ pub fn plot(curves: &[Curve]) -> String {
         );
     }
     for (n, curve) in curves.iter().enumerate() {
-        let line: Vec<_> = curve.points.iter().map(|point| at(*point)).map(|(x, y)| format!("{},{}", px(x), px(y))).collect();
-        let (colour, dashes) = (path_colour(curve.path), if curve.dashed { " stroke-dasharray=\"5 4\"" } else { "" });
+        let line: Vec<_> = curve
+            .points
+            .iter()
+            .map(|point| at(*point))
+            .map(|(x, y)| format!("{},{}", px(x), px(y)))
+            .collect();
+        let (colour, dashes) =
+            (path_colour(curve.path), if curve.dashed { " stroke-dasharray=\"5 4\"" } else { "" });
         let _ = writeln!(
             out,
             "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"{dashes}/>",
@@ -95,10 +102,19 @@ mod tests {
 
     #[test]
     fn every_curve_is_drawn_inside() {
-        let curve = |path, dashed| Curve { path, dashed, points: vec![(0.0, 1000.0), (80_000.0, 950.0), (500_000.0, 10.0)] };
+        let curve = |path, dashed| Curve {
+            path,
+            dashed,
+            points: vec![(0.0, 1000.0), (80_000.0, 950.0), (500_000.0, 10.0)],
+        };
         let drawing = plot(&[curve("window", false), curve("ipc", true)]);
-        assert_eq!((drawing.matches("<polyline").count(), drawing.matches("stroke-dasharray").count()), (2, 2));
-        for pair in drawing.split("points=\"").skip(1).flat_map(|rest| rest.split('"').next().unwrap().split(' ')) {
+        assert_eq!(
+            (drawing.matches("<polyline").count(), drawing.matches("stroke-dasharray").count()),
+            (2, 2)
+        );
+        for pair in
+            drawing.split("points=\"").skip(1).flat_map(|rest| rest.split('"').next().unwrap().split(' '))
+        {
             let (x, y) = pair.split_once(',').unwrap();
             let (x, y): (f64, f64) = (x.parse().unwrap(), y.parse().unwrap());
             assert!((LEFT..=RIGHT).contains(&x) && (TOP..=BOTTOM).contains(&y), "{pair}");

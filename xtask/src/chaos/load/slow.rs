@@ -86,7 +86,10 @@ fn one_path(stage: &Stage<'_>, path: Path, bytes: u64) -> Result<()> {
         return failed(format!("only {stuck} of {} peers came to be slow", 3 * PEERS));
     }
     let jobs = vm.console.command("ps", SOON)?;
-    let deaf = jobs.lines().find(|line| line.trim_end().ends_with("hog")).and_then(|line| line.split_whitespace().next());
+    let deaf = jobs
+        .lines()
+        .find(|line| line.trim_end().ends_with("hog"))
+        .and_then(|line| line.split_whitespace().next());
     let Some(deaf) = deaf else { return failed(format!("no hog is among the tasks:\n{jobs}")) };
     vm.console.command(&format!("kill {deaf}"), SOON)?;
     let books = Books::settle(&mut vm, &before)?;
@@ -99,7 +102,11 @@ fn one_path(stage: &Stage<'_>, path: Path, bytes: u64) -> Result<()> {
         books.summary(&before)
     );
     vm.power_off()?;
-    if percent < FLOOR { failed(format!("{}: the fast transfer was slowed down to {percent:.0} %", path.name())) } else { Ok(()) }
+    if percent < FLOOR {
+        failed(format!("{}: the fast transfer was slowed down to {percent:.0} %", path.name()))
+    } else {
+        Ok(())
+    }
 }
 
 /// The fast transfer; bytes a second.
