@@ -78,7 +78,7 @@ fn main(_: Args) -> Result<(), Failed> {
                 server.died(status, &set, &notify);
             }
         } else if message.destination == port.name() {
-            let status = obey(&message, &servers, restarts);
+            let status = obey(&message, &servers);
             let reply =
                 Outgoing::with_words(name::REPLY, &[status.map_or_else(Error::raw, |()| 0), restarts]);
             answer(&mut message, reply);
@@ -89,7 +89,7 @@ fn main(_: Args) -> Result<(), Failed> {
 }
 
 /// Does what somebody asks, if the command line allows it.
-fn obey(message: &Incoming, servers: &[Server], _: u32) -> Result<(), Error> {
+fn obey(message: &Incoming, servers: &[Server]) -> Result<(), Error> {
     if message.id == RESTARTS {
         return Ok(());
     }
@@ -134,7 +134,10 @@ struct Server {
     /// When the one before ended, until this one is registered.
     down: Option<(Instant, u32)>,
     quick_ends: u32,
-    lives: u32,
+    /// One of its lives came so far as to be registered.
+    has_lived: bool,
+    /// None of its lives would.
+    given_up: bool,
 }
 
 impl Server {
@@ -155,7 +158,8 @@ impl Server {
             started: now,
             down: None,
             quick_ends: 0,
-            lives: 0,
+            has_lived: false,
+            given_up: false,
         })
     }
 
@@ -173,6 +177,7 @@ impl Server {
             // If it has died meanwhile there is nothing to adopt.
             if task.right().notify_dead(notify).is_ok() {
                 println!("supervisor: {} goes on", self.name);
+                self.has_lived = true;
                 self.task = Some(task);
                 self.find();
             }
@@ -185,7 +190,9 @@ impl Server {
             return;
         }
         self.next = now + PERIOD;
-        if self.task.is_none() {
+        if self.given_up {
+            // There is nothing to be done.
+        } else if self.task.is_none() {
             self.start(notify);
         } else if let Some(port) = &self.port {
             match self.asked {
@@ -231,7 +238,6 @@ impl Server {
         match started {
             Ok(task) => {
                 self.task = Some(task);
-                self.lives += 1;
                 self.find();
             }
             Err(error) => {
@@ -266,6 +272,7 @@ impl Server {
             && let Some(right) = message.take_carried()
         {
             self.port = Some(SendRight::new(right));
+            self.has_lived = true;
             self.next = Instant::now(); // there may be a lease to know of
             if let Some((since, status)) = self.down.take() {
                 let us = since.elapsed().as_micros();
@@ -290,6 +297,12 @@ impl Server {
     fn died(&mut self, status: u32, set: &PortSet, notify: &ReceiveRight) {
         let now = Instant::now();
         (self.task, self.port, self.asked) = (None, None, None);
+        if !self.has_lived && status < STATUS_KILLED {
+            // It has said why: a wrong option, no device. Another would say the same.
+            println!("supervisor: {}: exit status {status}, not started again", self.name);
+            self.given_up = true;
+            return;
+        }
         if let Ok(replies) = ReceiveRight::allocate()
             && set.add(&replies).is_ok()
         {

@@ -208,6 +208,7 @@ const TABLE: &[(Category, &[&str])] = &[
     (
         Category::Socket,
         &[
+            "protocol-server/src/chaos",
             "protocol-server/src/guest",
             "protocol-server/src/lib.rs",
             "protocol-server/src/main.rs",

@@ -282,7 +282,10 @@ fn receive(listener: &TcpListener, flags: &Flags) -> Result<Seen> {
             continue;
         };
         match stream.read(&mut buffer) {
-            Ok(0) => current = None,
+            // The guest's sender has done: no server that dies says so.
+            Ok(0) => {
+                return Ok(Seen { what, gaps: gaps.gaps, connections, moved: moved(bytes, connections) });
+            }
             Ok(read) => {
                 verifier.check(&buffer[..read]);
                 if let Some(at) = verifier.first_error() {
