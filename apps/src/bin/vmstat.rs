@@ -18,7 +18,9 @@ fn main(mut args: Args) -> Result<ExitStatus, Failed> {
         Some(word) => return Ok(apps::misused("vmstat", &Usage::Extra(word), "[-M]")),
     };
     let usage = task::usage().during("usage")?;
+    let task_pages: u64 = task::all().map(|task| task.pages).sum();
     println!("{:>8} KiB free", usage.free_pages * 4);
+    println!("{:>8} KiB of the tasks' own", task_pages * 4);
     println!("{:>8} KiB of the kernel's heap in use", usage.heap_bytes / 1024);
     println!("{:>8} tasks", usage.tasks);
     println!("{:>8} threads", usage.threads);
@@ -26,7 +28,7 @@ fn main(mut args: Args) -> Result<ExitStatus, Failed> {
     println!("{:>8} memory objects", usage.objects);
     if machine {
         println!(
-            "#vmstat free_pages={} heap_bytes={} tasks={} threads={} ports={} objects={}",
+            "#vmstat free_pages={} task_pages={task_pages} heap_bytes={} tasks={} threads={} ports={} objects={}",
             usage.free_pages, usage.heap_bytes, usage.tasks, usage.threads, usage.ports, usage.objects
         );
     }

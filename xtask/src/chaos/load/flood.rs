@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use abi::path::Path;
 
 use super::forge::{Wire, segment};
-use super::{Books, SOON, boot_wired, counter, paths, start_echo};
+use super::{Books, SOON, boot_wired, counter, paths, start_echo, stretch};
 use crate::chaos::Stage;
 use crate::chaos::wire::segment::{Segment, flag};
 use crate::error::{Context as _, Result, failed};
@@ -23,8 +23,8 @@ use crate::traffic;
 
 const ECHO: u16 = 7;
 const SEED: u64 = 0x5f1d;
-/// SYNs a second: sixty backlogs.
-const RATE: u64 = 2000;
+/// SYNs a second: thirty backlogs.
+const RATE: u64 = 1000;
 /// How long a new connection may take during the flood: its SYN is sent again after one second, two, four.
 const DURING: Duration = Duration::from_secs(8);
 /// And after it. A SYN that was lost in the flood's last moment is sent again after a second.
@@ -50,7 +50,7 @@ fn one_path(stage: &Stage<'_>, path: Path, time: Duration) -> Result<()> {
     );
     quiet.context("before the flood")?;
     drop(established);
-    let before = Books::read(&mut vm)?;
+    let before = stretch(stage, &mut vm, ECHO)?;
     established = traffic::connect((guest, ECHO).into())?;
     let (over, sent) = (AtomicBool::new(false), AtomicU64::new(0));
     let (went_on, opened) = thread::scope(|scope| {
@@ -102,20 +102,31 @@ fn one_path(stage: &Stage<'_>, path: Path, time: Duration) -> Result<()> {
     vm.power_off()
 }
 
-/// Opens connections, one after the other, and uses each; how long each took.
+/// Opens connections, one after the other, and uses each; how long each took, with the tries that found their place taken by a later SYN
+/// and were reset.
 fn open_during(guest: Ipv4Addr, time: Duration, over: &AtomicBool) -> Result<Vec<Duration>> {
     let (start, mut took) = (Instant::now(), Vec::new());
     while start.elapsed() < time && !over.load(Ordering::Relaxed) && !sys::interrupted() {
         let begin = Instant::now();
-        let mut stream = TcpStream::connect_timeout(&SocketAddr::from((guest, ECHO)), DURING)
-            .context("a new connection during the flood")?;
+        while let Err(error) = open_and_use(guest) {
+            if begin.elapsed() > DURING {
+                return failed(format!(
+                    "no new connection within {} s of the flood: {error}",
+                    DURING.as_secs()
+                ));
+            }
+        }
         took.push(begin.elapsed());
-        stream.set_read_timeout(Some(SOON)).context("socket")?;
-        let used = traffic::request_response(&mut stream, Duration::from_millis(20));
-        used.context("a new connection during the flood")?;
         thread::sleep(Duration::from_millis(50));
     }
     Ok(took)
+}
+
+fn open_and_use(guest: Ipv4Addr) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(&SocketAddr::from((guest, ECHO)), DURING)?;
+    stream.set_read_timeout(Some(SOON))?;
+    let moved = traffic::request_response(&mut stream, Duration::from_millis(10))?;
+    if moved.first_error.is_some() { Err(std::io::Error::other("other bytes came back")) } else { Ok(()) }
 }
 
 /// SYNs from 198.18.0.0/15 (RFC 2544: nobody's), until `over`.

@@ -192,11 +192,11 @@ fn measure(
     time: Duration,
 ) -> Result<Point> {
     // Marks this step's requests: what comes late from the step before does not count.
-    let mark = rate.rotate_left(32) ^ (chaff as u64) << 63 ^ 0x6f72_6965_6c;
+    let mark = rate.rotate_left(32) ^ (chaff as u64) << 63 ^ 0x006f_7269_656c;
     let over = AtomicBool::new(false);
     let (answers, sent) = thread::scope(|scope| {
         let listener = scope.spawn(|| listen(socket, mark, &over));
-        let sent = send(wire, own, guest, chaff.frame(own.0, guest), mark, rate, time);
+        let sent = send(wire, own, guest, &chaff.frame(own.0, guest), mark, rate, time);
         thread::sleep(STRAGGLERS);
         // Relaxed: it only ends a loop.
         over.store(true, Ordering::Relaxed);
@@ -234,7 +234,7 @@ fn send(
     wire: &Wire,
     own: (Ipv4Addr, u16),
     guest: Ipv4Addr,
-    chaff: Vec<u8>,
+    chaff: &[u8],
     mark: u64,
     rate: u64,
     time: Duration,
@@ -257,7 +257,7 @@ fn send(
         }
         for _ in 0..BURST.min(chaff_due.saturating_sub(offered)) {
             offered += 1;
-            taken += u64::from(wire.offer(&chaff)?);
+            taken += u64::from(wire.offer(chaff)?);
         }
         if offered >= chaff_due {
             thread::sleep(Duration::from_micros(200));

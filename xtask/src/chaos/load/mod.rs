@@ -26,18 +26,21 @@ use std::time::{Duration, Instant};
 use abi::path::Path;
 
 use super::Stage;
-use crate::error::{Result, failed};
+use crate::error::{Context as _, Result, failed};
 use crate::machine::{Board, Machine, Nic};
 use crate::relay::{Impairment, Relay};
 use crate::results::Fields;
+use crate::traffic;
 use crate::vm::Vm;
 
 /// Long enough for any command here that is not the load itself.
 pub const SOON: Duration = Duration::from_secs(30);
 /// How long what was used may take to come back: longer than a connection waits for late packets (TIME-WAIT, 10 s in this stack).
 const SETTLED: Duration = Duration::from_secs(45);
-/// Pages that the server's heap may be larger by than after the first, smaller load: its pieces do not always fall alike.
-const HEAP_PAGES: u64 = 64;
+/// Pages of memory that may have become page tables.
+const TABLE_PAGES: u64 = 64;
+/// Pages by which the heaps of server and applications may have grown: one more arena, the largest that there can be here.
+const HEAP_PAGES: u64 = 4096 + 64;
 /// The same, for the kernel's heap.
 const HEAP_BYTES: u64 = 64 << 10;
 
@@ -45,6 +48,7 @@ const HEAP_BYTES: u64 = 64 << 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Books {
     free_pages: u64,
+    task_pages: u64,
     heap_bytes: u64,
     tasks: u64,
     threads: u64,
@@ -62,6 +66,7 @@ impl Books {
         let sockets = Fields::require(&output, "mbstat")?.require_number("server_sockets")?;
         Ok(Self {
             free_pages: vmstat.require_number("free_pages")?,
+            task_pages: vmstat.require_number("task_pages")?,
             heap_bytes: vmstat.require_number("heap_bytes")?,
             tasks: vmstat.require_number("tasks")?,
             threads: vmstat.require_number("threads")?,
@@ -73,9 +78,13 @@ impl Books {
 
     /// Whether nothing was left behind since `before`.
     fn balances(&self, before: &Self) -> bool {
-        let counts = |books: &Self| (books.tasks, books.threads, books.ports, books.objects, books.sockets);
+        let counts = |books: &Self| (books.tasks, books.threads, books.ports, books.sockets);
         counts(self) == counts(before)
-            && self.free_pages + HEAP_PAGES >= before.free_pages
+            // A connection from before that was still waiting for late packets may be gone now.
+            && self.objects <= before.objects
+            // What left the free pages and is in no task is lost. A task's heap keeps what it once had, but does not grow for ever.
+            && self.free_pages + self.task_pages + TABLE_PAGES >= before.free_pages + before.task_pages
+            && self.task_pages <= before.task_pages + HEAP_PAGES
             && self.heap_bytes <= before.heap_bytes + HEAP_BYTES
     }
 
@@ -83,14 +92,17 @@ impl Books {
     pub fn settle(vm: &mut Vm, before: &Self) -> Result<Self> {
         let deadline = Instant::now() + SETTLED;
         let after = loop {
-            let now = Self::read(vm)?;
-            if now.balances(before) {
-                break now;
-            }
-            if Instant::now() > deadline {
-                return failed(format!(
-                    "something was left behind:\n    before {before:?}\n    after  {now:?}"
-                ));
+            // While there is nothing left of something, the programs that would say so may not start.
+            let now = Self::read(vm);
+            match now {
+                Ok(now) if now.balances(before) => break now,
+                Ok(now) if Instant::now() > deadline => {
+                    return failed(format!(
+                        "something was left behind:\n    before {before:?}\n    after  {now:?}"
+                    ));
+                }
+                Err(error) if Instant::now() > deadline => return Err(error),
+                _ => vm.console.look_for_trouble()?,
             }
             thread::sleep(Duration::from_millis(500));
         };
@@ -144,6 +156,34 @@ fn machine(stage: &Stage<'_>, path: Path, more: &str) -> Result<Machine> {
 /// Starts the echo service in the background.
 pub fn start_echo(vm: &mut Vm, port: u16) -> Result<()> {
     start(vm, &format!("echo -p {port}"), &format!("listening on {port}"))
+}
+
+/// Opens many connections to echo at once and closes them: then server and echo have as much heap as any load here makes them take, which
+/// they keep. The books as they are after that.
+pub fn stretch(stage: &Stage<'_>, vm: &mut Vm, port: u16) -> Result<Books> {
+    const CONNECTIONS: usize = 56;
+    let mut streams = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut stream = traffic::connect(stage.session.link.guest(port))?;
+        let moved = traffic::request_response_on(&mut stream, Duration::from_millis(1)).context("echo")?;
+        if moved.first_error.is_some() {
+            return failed(format!("echo: {moved:?}"));
+        }
+        streams.push(stream);
+    }
+    let high = Books::read(vm)?;
+    drop(streams);
+    let deadline = Instant::now() + SOON;
+    loop {
+        let now = Books::read(vm)?;
+        if now.sockets + CONNECTIONS as u64 <= high.sockets && now.objects < high.objects {
+            return Ok(now);
+        }
+        if Instant::now() > deadline {
+            return failed(format!("{CONNECTIONS} connections are not over: {now:?}"));
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// Starts a program in the background, and waits until it has said `ready`. The shell is at its prompt then.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use abi::path::Path;
 use pattern::{Digest, Pattern};
 
-use super::{Books, SOON, boot, paths, start, start_echo};
+use super::{Books, SOON, boot, paths, start, start_echo, stretch};
 use crate::chaos::Stage;
 use crate::console::PROMPT;
 use crate::error::{Context as _, Result, failed};
@@ -51,9 +51,8 @@ fn one_path(stage: &Stage<'_>, path: Path, bytes: u64) -> Result<()> {
     let link = &stage.session.link;
     let mut vm = boot(stage, path, "")?;
     start_echo(&mut vm, ECHO)?;
-    drop(traffic::connect(link.guest(ECHO))?);
     fast(stage, &mut vm, bytes / 10)?;
-    let before = Books::read(&mut vm)?;
+    let before = stretch(stage, &mut vm, ECHO)?;
     let alone = fast(stage, &mut vm, bytes)?;
     start(&mut vm, "hog deaf 3600", "listening on")?;
     let (over, stuck) = (AtomicBool::new(false), AtomicU64::new(0));
