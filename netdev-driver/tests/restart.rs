@@ -23,7 +23,7 @@ for_all! {
 
 /// Another server takes the place of the one that has died.
 fn succeed<W: Wire>(rig: &mut Rig<W>) {
-    rig.endpoint.open().unwrap();
+    let _ = rig.endpoint.open(0).unwrap();
     rig.server = Server::new(rig.base, rig.layout);
 }
 
@@ -69,13 +69,13 @@ mod on {
                     }
                 }
             }
-            let audit = rig.endpoint.audit();
+            let audit = rig.endpoint.audit(0);
             lost_out += audit.mbufs_transmitting;
             lost_in += rig.count(Counter::FramesIn) as u32;
             rig.sent();
 
-            rig.endpoint.close();
-            assert_eq!(rig.endpoint.audit(), Audit::default(), "the kernel holds nothing");
+            rig.endpoint.close(0);
+            assert_eq!(rig.endpoint.audit(0), Audit::default(), "the kernel holds nothing");
             rig.assert_counters();
             // The device goes on with what it had, if it had anything.
             rig.set(false, false);
@@ -85,7 +85,7 @@ mod on {
 
             succeed(&mut rig);
             assert_eq!(generation(&rig), life + 2);
-            let posted = rig.endpoint.audit();
+            let posted = rig.endpoint.audit(0);
             assert_eq!((posted.mbufs_transmitting, posted.clusters_transmitting), (0, 0));
             rig.server.assert_balanced(posted);
             assert!(rig.server.receive().is_empty(), "a frame of the window before");
@@ -109,19 +109,19 @@ mod on {
                 stale.push(item);
             }
             assert_eq!(stale.len(), 8);
-            rig.endpoint.close();
+            rig.endpoint.close(0);
             succeed(&mut rig);
             // As the first server would, had it survived: the frame lies where it lay.
             let item = stale[back];
             let mbuf = rig.server.view.mbuf(item).unwrap();
             mbuf.set_len(60);
             mbuf.set_packet_len(60);
-            let outcome = if rig.server.send(item) { rig.endpoint.start() } else { Default::default() };
+            let outcome = if rig.server.send(item) { rig.endpoint.start(0) } else { Default::default() };
             rig.step();
             assert!(outcome.misbehaviour.is_some(), "buffer {item:?} is the device's");
             assert!(rig.sent().is_empty());
             // And the one after that is none the worse.
-            rig.endpoint.close();
+            rig.endpoint.close(0);
             succeed(&mut rig);
             rig.settle();
         }
@@ -136,15 +136,15 @@ mod on {
                 assert!(rig.send(&ipv4_frame(400, number), &[]));
                 assert!(rig.wire(&ipv4_frame(400, number)));
             }
-            assert!(rig.endpoint.audit().mbufs_transmitting > 0, "{round}");
-            rig.endpoint.close();
+            assert!(rig.endpoint.audit(0).mbufs_transmitting > 0, "{round}");
+            rig.endpoint.close(0);
             succeed(&mut rig);
             let before = (rig.count(Counter::FramesIn), rig.count(Counter::FramesOut));
             rig.set(false, false);
             for tick in 0..4 {
                 rig.step();
                 let outcome = rig.interrupts();
-                assert_eq!((outcome.misbehaviour, outcome.resume), (None, false));
+                assert_eq!((outcome.misbehaviour, outcome.resume), (None, 0));
                 let _ = rig.endpoint.poll();
                 let _ = rig.endpoint.watchdog(tick);
             }
