@@ -96,8 +96,7 @@ impl Liar {
                 }
                 1 => self.word(first + 24).store(self.word(second + 24).load(Relaxed), Relaxed),
                 _ => {
-                    let pool =
-                        self.layout.pools_at + mbuf::POOL_CONTROL_BYTES as u32 * random.below(2) as u32;
+                    let pool = self.layout.pools_at + mbuf::POOL_CONTROL_BYTES * random.below(2) as u32;
                     // The first line is the server's word, the third whose turn it is.
                     (0..2).for_each(|line| self.word(pool + 128 * line).store(1, Relaxed));
                 }
@@ -143,7 +142,7 @@ impl Liar {
         match self.layout.config.queue {
             // The head of either sub-queue, wherever the driver looks.
             QueueKind::Dual => {
-                (0..2).for_each(|sub| self.word(queue + 256 * sub + 192).store(at(first), Relaxed))
+                (0..2).for_each(|sub| self.word(queue + 256 * sub + 192).store(at(first), Relaxed));
             }
             QueueKind::Ring => {
                 let tail = self.word(queue);
