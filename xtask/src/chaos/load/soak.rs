@@ -193,11 +193,12 @@ fn datagrams_there_and_back(host: Ipv4Addr, guest: Ipv4Addr, over: &AtomicBool, 
         let text = Pattern::chunk(random.next() >> 40, 1 + random.below(1400) as usize);
         tally.sent.fetch_add(1, Ordering::Relaxed);
         socket.send(text).context("a datagram")?;
-        // A late answer to the one before is not compared with this one's.
-        if let Ok(length) = socket.recv(&mut buffer)
-            && buffer[..length] == *text
-        {
-            tally.answered.fetch_add(1, Ordering::Relaxed);
+        // A late answer to one before is not this one's.
+        while let Ok(length) = socket.recv(&mut buffer) {
+            if buffer[..length] == *text {
+                tally.answered.fetch_add(1, Ordering::Relaxed);
+                break;
+            }
         }
         thread::sleep(Duration::from_millis(2));
     }
