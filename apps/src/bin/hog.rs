@@ -58,7 +58,7 @@ fn main(mut args: Args) -> Result<ExitStatus, Failed> {
         }
         "sockets" => keep(kind, seconds, take(|_| UdpSocket::bind(any(0)))),
         "listeners" => {
-            keep(kind, seconds, take(|n| TcpListener::bind_with_backlog(any(20_000 + n as u16), 8)))
+            keep(kind, seconds, take(|n| TcpListener::bind_with_backlog(any(20_000 + n as u16), 8)));
         }
         "deaf" => be_deaf(seconds)?,
         IDLE => idle(0),

@@ -15,7 +15,8 @@ use crate::{
     nic::{Nic, RxDone, RxStatus},
 };
 
-/// The receive ring is refilled when so many buffers are missing: one register write and one lock for all of them.
+/// The receive ring is refilled when so many buffers are missing: one register write and one lock for all of them. A window with few clusters
+/// has a ring with fewer than that, which is refilled when a quarter is missing.
 pub(super) const REFILL_AT: u32 = 32;
 
 /// By the family.
@@ -45,8 +46,9 @@ impl Open<'_> {
         let mut touched = 0;
         for _ in 0..BUDGET / BATCH as u32 {
             let taken = self.receive_batch(nic, ledger, counts, &mut touched)?;
-            if nic.rx_posted() + REFILL_AT <= self.rx_target {
-                self.refill(nic, ledger, REFILL_AT)?;
+            let at_least = REFILL_AT.min((self.rx_target / 4).max(1));
+            if nic.rx_posted() + at_least <= self.rx_target {
+                self.refill(nic, ledger, at_least)?;
             }
             nic.rx_commit();
             if taken < BATCH && !nic.rx_rearm() {

@@ -150,6 +150,10 @@ fn machine(stage: &Stage<'_>, path: Path, more: &str) -> Result<Machine> {
     let mut machine = stage.session.plain_machine(Nic::E1000, Board::Pc)?;
     let option = format!("{}={}", Path::OPTION, path.name());
     machine.arguments = format!("{} {more}", machine.arguments.replace("path=window", &option));
+    if path == Path::Monolithic {
+        // The connections of `stretch` and a listener's backlog do not fit into the heap that there is without a word.
+        machine.arguments += " heap=96";
+    }
     Ok(machine)
 }
 

@@ -184,20 +184,21 @@ fn come_and_go(guest: Ipv4Addr, over: &AtomicBool, tally: &Tally) -> Result<()> 
     Ok(())
 }
 
-/// Datagrams of all sizes, fragmented ones among them.
+/// Datagrams of all sizes that fit into a frame: among the wrong frames are fragments, which keep the places where others would be put together.
 fn datagrams_there_and_back(host: Ipv4Addr, guest: Ipv4Addr, over: &AtomicBool, tally: &Tally) -> Result<()> {
     let socket = datagrams::bind(host, 0)?;
     socket.connect((guest, ECHO)).context("socket")?;
     let (mut random, mut buffer) = (Random::new(SEED), vec![0; 1 << 16]);
     while goes_on(over) {
-        let text = Pattern::chunk(random.next() >> 40, 1 + random.below(4000) as usize);
+        let text = Pattern::chunk(random.next() >> 40, 1 + random.below(1400) as usize);
         tally.sent.fetch_add(1, Ordering::Relaxed);
         socket.send(text).context("a datagram")?;
-        // A late answer to the one before is not compared with this one's.
-        if let Ok(length) = socket.recv(&mut buffer)
-            && buffer[..length] == *text
-        {
-            tally.answered.fetch_add(1, Ordering::Relaxed);
+        // A late answer to one before is not this one's.
+        while let Ok(length) = socket.recv(&mut buffer) {
+            if buffer[..length] == *text {
+                tally.answered.fetch_add(1, Ordering::Relaxed);
+                break;
+            }
         }
         thread::sleep(Duration::from_millis(2));
     }
