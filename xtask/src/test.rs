@@ -21,12 +21,17 @@ const STEPS: &[Step] = &[
     ("Miri", standalone::miri),
 ];
 
+/// In processes of their own: they replace theirs by one inside a namespace.
+const IN_QEMU: &[Step] = &[
+    ("tests in QEMU", || own(&["qemu-test"], "a test in QEMU failed; see above")),
+    ("chaos, the short form", || own(&["chaos", "--short"], "something did not survive; see above")),
+];
+
 /// Runs the command: every step, also after one that failed.
 pub fn test(args: &TestArgs) -> Result<()> {
     setup::ensure(if args.no_qemu { &[setup::CC] } else { setup::ALL })?;
     let (mut passed, mut failures) = (0, Vec::new());
-    let qemu: Step = ("tests in QEMU", in_qemu);
-    for (name, step) in STEPS.iter().chain(if args.no_qemu { None } else { Some(&qemu) }) {
+    for (name, step) in STEPS.iter().chain(if args.no_qemu { &[] } else { IN_QEMU }) {
         println!("== {name}");
         let start = Instant::now();
         let result = step();
@@ -73,8 +78,7 @@ fn host_tests() -> Result<()> {
     )
 }
 
-/// In a process of its own: the tests in QEMU replace theirs by one inside a namespace.
-fn in_qemu() -> Result<()> {
+fn own(arguments: &[&str], advice: &str) -> Result<()> {
     let own = std::env::current_exe().context("this program's path")?;
-    succeed(Command::new(own).arg("qemu-test"), "a test in QEMU failed; see above")
+    succeed(Command::new(own).args(arguments), advice)
 }

@@ -161,7 +161,8 @@ fn in_a_world(stage: &Stage<'_>, world: &World, seed: u64, window: bool, vm: &mu
         after.summary(&before)
     );
     // By message, who asks for every frame makes the kernel copy every frame for it, up to its allotment: there is no floor, and this is told only.
-    if window && kept < KEPT_SURELY {
+    // Nor in the short form, which is part of the tests: no test depends on how fast a machine is.
+    if window && !stage.short && kept < KEPT_SURELY {
         return failed(format!("{}: the honest server suffers: {summary}", world.name));
     }
     Ok(summary)
