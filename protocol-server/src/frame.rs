@@ -318,6 +318,17 @@ pub fn tcp_start(frame: &[u8]) -> Option<usize> {
     }
 }
 
+/// Bytes of payload of a frame that is TCP.
+pub fn tcp_payload(frame: &[u8]) -> Option<usize> {
+    let start = tcp_start(frame)?;
+    let end = match u16_at(frame, 12)? {
+        ETHERTYPE_IPV4 => ETHERNET_HEADER + usize::from(u16_at(frame, 16)?),
+        _ => start + usize::from(u16_at(frame, 18)?),
+    };
+    let header = usize::from(frame.get(start + 12)? >> 4) * 4;
+    end.checked_sub(start + header)
+}
+
 /// Makes the IP header say that so many bytes follow it. The transport's checksum is the caller's.
 pub fn set_payload_length(frame: &mut [u8], bytes: u16) -> Option<()> {
     let kind = u16_at(frame, 12)?;

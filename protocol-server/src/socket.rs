@@ -6,6 +6,7 @@
 //! | [`listener`] | listening TCP sockets and their backlog |
 //! | [`datagram`] | UDP and ICMP echo |
 //! | [`blind`] | what a stranger may not do to a connection (RFC 5961) |
+//! | [`closed`] | what a peer may say while our window is closed |
 //! | [`set`] | smoltcp's sockets, and the receive rings that they write into |
 //! | [`end`] | the application's end of the rings, on the paths where it does not map them |
 //!
@@ -33,6 +34,7 @@ use crate::{
 };
 
 pub mod blind;
+pub mod closed;
 pub mod datagram;
 pub mod end;
 pub mod listener;

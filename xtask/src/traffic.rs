@@ -128,6 +128,17 @@ pub fn send(stream: &mut TcpStream, size: usize, until: Until) -> io::Result<Mov
     Ok(Moved { count: source.position(), seconds: start.elapsed().as_secs_f64(), first_error: None })
 }
 
+/// Sends so many bytes of the pattern in writes of `size`, and closes its side; who receives is another's business.
+pub fn send_only(stream: &mut TcpStream, size: usize, bytes: u64) -> io::Result<()> {
+    let mut source = Source::new();
+    while source.position() < bytes && !sys::interrupted() {
+        let piece = size.min((bytes - source.position()) as usize);
+        write_all(stream, source.peek(piece))?;
+        source.advance(piece);
+    }
+    stream.shutdown(Shutdown::Write)
+}
+
 /// As `Write::write_all`, with the timeout as an error that says what it means.
 fn write_all(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
     stream.write_all(bytes).map_err(|error| match error.kind() {

@@ -11,22 +11,24 @@ use smoltcp::socket::tcp::State;
 
 use crate::frame;
 
-const SYN: u8 = 2;
-const RST: u8 = 4;
-const ACK: u8 = 16;
-/// From the TCP header's start: sequence number, acknowledgment number, flags, checksum.
-const SEQ_AT: usize = 4;
+pub(super) const SYN: u8 = 2;
+pub(super) const RST: u8 = 4;
+pub(super) const ACK: u8 = 16;
+/// From the TCP header's start: sequence number, acknowledgment number, flags, window.
+pub(super) const SEQ_AT: usize = 4;
 const ACK_AT: usize = 8;
-const FLAGS_AT: usize = 13;
+pub(super) const FLAGS_AT: usize = 13;
+const WINDOW_AT: usize = 14;
 
-/// The beginning of the header of the last segment that a connection sent: ports, sequence and acknowledgment number.
+/// The beginning of the header of the last segment that a connection sent: ports, sequence and acknowledgment number, and up to
+/// the window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Numbers([u8; 12]);
+pub struct Numbers([u8; 16]);
 
 impl Numbers {
     /// Those of the segment whose header begins so.
     #[inline(always)]
-    pub const fn in_header(start: [u8; 12]) -> Self {
+    pub const fn in_header(start: [u8; 16]) -> Self {
         Self(start)
     }
 
@@ -42,16 +44,22 @@ impl Numbers {
         u16::from_be_bytes([self.0[2], self.0[3]])
     }
 
+    /// Whether it said that there is no room.
+    #[inline(always)]
+    pub const fn closes(&self) -> bool {
+        self.0[WINDOW_AT] | self.0[WINDOW_AT + 1] == 0
+    }
+
     fn seq(&self) -> Option<u32> {
         word(&self.0, SEQ_AT)
     }
 
-    fn ack(&self) -> Option<u32> {
+    pub(super) fn ack(&self) -> Option<u32> {
         word(&self.0, ACK_AT)
     }
 }
 
-fn word(header: &[u8], at: usize) -> Option<u32> {
+pub(super) fn word(header: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(*header.get(at..)?.first_chunk()?))
 }
 
@@ -92,12 +100,12 @@ pub fn challenge(frame: &[u8], state: State, sent: Numbers) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use alloc::vec;
 
-    /// Ethernet, IPv4 of 40 bytes, TCP.
-    fn segment(seq: u32, flags: u8) -> Vec<u8> {
+    /// A frame: Ethernet, IPv4 of 40 bytes, TCP.
+    pub fn segment(seq: u32, flags: u8) -> Vec<u8> {
         let mut frame = vec![0; 60];
         frame[12..14].copy_from_slice(&[8, 0]);
         frame[14] = 0x45;
@@ -109,7 +117,7 @@ mod tests {
         frame
     }
 
-    const SENT: Numbers = Numbers([0, 7, 0x40, 0, 0, 0, 0, 9, 0, 0, 1, 0]);
+    const SENT: Numbers = Numbers([0, 7, 0x40, 0, 0, 0, 0, 9, 0, 0, 1, 0, 0x50, ACK, 1, 0]);
 
     #[test]
     fn the_exact_number_resets_and_the_rest_is_asked_about() {

@@ -23,6 +23,7 @@ use smoltcp::{
 use super::{
     blind::{Numbers, challenge, is_suspicious},
     buffer,
+    closed::acknowledgment,
 };
 use crate::{
     link::Link,
@@ -35,6 +36,8 @@ pub struct Sockets<M> {
     /// Dropped before the rings that its sockets have slices of, being the first field.
     set: SocketSet<'static>,
     rings: Vec<Ring<M>>,
+    /// The last that the one connection here has said of its window is that there is none.
+    closed: bool,
 }
 
 /// A connection's receive ring.
@@ -49,13 +52,17 @@ impl<M: SharedMemory> Sockets<M> {
     /// None yet, with room for so many.
     #[must_use]
     pub fn with_capacity(sockets: usize) -> Self {
-        Self { set: SocketSet::new(Vec::with_capacity(sockets)), rings: Vec::with_capacity(sockets) }
+        Self {
+            set: SocketSet::new(Vec::with_capacity(sockets)),
+            rings: Vec::with_capacity(sockets),
+            closed: false,
+        }
     }
 
     /// Sockets that have buffers of their own.
     #[must_use]
     pub const fn without_rings(set: SocketSet<'static>) -> Self {
-        Self { set, rings: Vec::new() }
+        Self { set, rings: Vec::new(), closed: false }
     }
 
     /// Adds a connection whose receive buffer is all of `ring`.
@@ -135,6 +142,12 @@ impl<M: SharedMemory> Sockets<M> {
     #[inline(always)]
     pub fn ingress<L: Link>(&mut self, stack: &mut Stack<L>, frame: &[u8]) {
         let before = stack.traffic.sent;
+        if self.closed
+            && let [Ring { sent: Some(sent), .. }] = &self.rings[..]
+            && let Some(acknowledgment) = acknowledgment(frame, sent)
+        {
+            stack.ingress(&acknowledgment, &mut self.set);
+        }
         if is_suspicious(frame)
             && let Some(asked) = self.challenge(frame)
         {
@@ -170,7 +183,10 @@ impl<M: SharedMemory> Sockets<M> {
     #[inline(always)]
     fn note_sent(&mut self, numbers: Numbers) {
         match &mut self.rings[..] {
-            [only] => only.sent = Some(numbers),
+            [only] => {
+                only.sent = Some(numbers);
+                self.closed = numbers.closes();
+            }
             _ => self.note_one_of_many(numbers),
         }
     }

@@ -34,6 +34,7 @@ pub const CASES: &[Row] = &[
     ("nuttcp-both-ways", true, |bed| cells(bed, Nic::E1000, Board::Pc, Peer::Nuttcp)),
     ("iperf-both-ways", true, |bed| cells(bed, Nic::E1000, Board::Pc, Peer::Iperf)),
     ("sixteen-connections", true, sixteen_connections),
+    ("both-ways-at-once", true, both_ways_at_once),
     ("ipv6", true, ipv6),
     ("ping-out", true, ping_out),
     ("ping-in", true, ping_in),
@@ -139,6 +140,23 @@ pub fn sixteen_connections(bed: &Bed) -> Result<()> {
         }
     }
     vm.console.expect(crate::console::PROMPT, SOON)?;
+    bed.finish(vm)
+}
+
+/// One connection to `echo`, full in both directions all the time, so that each end's window closes again and again.
+fn both_ways_at_once(bed: &Bed) -> Result<()> {
+    const BYTES: u64 = 100_000_000;
+    let mut vm = bed.boot()?;
+    vm.console.type_line("echo &")?;
+    vm.console.expect("listening on 7", SOON)?;
+    let mut back = traffic::connect(bed.session.link.guest(7))?;
+    let mut there = back.try_clone().context("echo")?;
+    let sender = thread::spawn(move || traffic::send_only(&mut there, 3000, BYTES).context("what echo gets"));
+    let moved = traffic::receive(&mut back, true).context("what echo sends back")?;
+    traffic::join(sender)?;
+    if moved.count != BYTES || moved.first_error.is_some() {
+        return failed(format!("{BYTES} bytes went there, and back came {moved:?}"));
+    }
     bed.finish(vm)
 }
 
