@@ -133,6 +133,7 @@ const TABLE: &[(Category, &[&str])] = &[
         Category::Scheduling,
         &[
             "microkernel/src/kernel.rs",
+            "microkernel/src/quota.rs",
             "microkernel/src/list.rs",
             "microkernel/src/sched.rs",
             "microkernel/src/thread.rs",
@@ -196,6 +197,7 @@ const TABLE: &[(Category, &[&str])] = &[
             "protocol-server/src/dhcp",
             "protocol-server/src/fragments",
             "protocol-server/src/frame",
+            "protocol-server/src/neighbours.rs",
             "protocol-server/src/link",
             "protocol-server/src/phy",
             "protocol-server/src/stack",
