@@ -53,7 +53,7 @@ pub fn expect_refusal(machine: &Machine) -> Result<()> {
 
 fn too_little_memory(bed: &Bed) -> Result<()> {
     let mut machine = bed.machine(Nic::E1000, Board::Pc)?;
-    machine.memory_mib = 12;
+    machine.memory_mib = 20;
     expect_refusal(&machine)
 }
 
