@@ -15,7 +15,7 @@ use abi::path::Path;
 
 use super::Stage;
 use super::load::Books;
-use crate::console::{FAULT, PANIC, PROMPT};
+use crate::console::{FAULT, PANIC};
 use crate::error::{Context as _, Error, Result, failed};
 use crate::machine::{Board, Machine, Nic, name_of};
 use crate::sys;
@@ -265,9 +265,9 @@ pub fn wait_for(vm: &mut Vm, from: usize, begins: &str, contains: &str, limit: D
     loop {
         let said = vm.console.transcript().get(from..).unwrap_or_default();
         let complete = said.rfind('\n').map_or("", |end| &said[..end]);
-        // The prompt may stand before what a task in the background says.
-        let mut lines = complete.lines().map(|line| line.trim_start_matches(PROMPT));
-        if lines.any(|line| line.starts_with(begins) && line.contains(contains)) {
+        // The prompt, and what is just being typed there, may stand before what a task in the background says.
+        let says = |line: &str| line.find(begins).is_some_and(|at| line[at..].contains(contains));
+        if complete.lines().any(says) {
             return Ok(());
         }
         if sys::interrupted() {
