@@ -209,17 +209,7 @@ impl<L: Link> Stack<L> {
     #[inline]
     pub fn egress(&mut self, set: &mut SocketSet<'_>) -> bool {
         let before = self.traffic.sent;
-        loop {
-            let mut phy = Phy {
-                link: &mut self.link,
-                frame: None,
-                traffic: &mut self.traffic,
-                fragments: &mut self.fragments,
-            };
-            if self.interface.poll_egress(self.now, &mut phy, set) == PollResult::None {
-                break;
-            }
-        }
+        while self.send_run(set) {}
         self.traffic.sent != before
     }
 

@@ -4,7 +4,7 @@
 //! receiver's from then on ([`Incoming::take_pages`]), until they are dropped.
 #![expect(unsafe_code, reason = "system calls, and the bytes of pages that came")]
 
-use core::{marker::PhantomData, ops::Deref, time::Duration};
+use core::{borrow::Borrow, marker::PhantomData, ops::Deref, time::Duration};
 
 use abi::{
     Error,
@@ -188,59 +188,60 @@ impl<'d> Outgoing<'d> {
     }
 }
 
-/// A message that came, with the rights and the data in it.
+/// A message that came, or a reference to one in memory that the next one overwrites; with the rights and the data in it.
 #[derive(Debug)]
-pub struct Incoming<'b> {
-    message: Message,
+pub struct Incoming<'b, M = Message> {
+    message: M,
     reply: Option<Right>,
     carried: Option<Right>,
     inline: &'b [u8],
     pages: Option<Mapping>,
 }
 
-impl<'b> Incoming<'b> {
+impl<'b, M: Borrow<Message>> Incoming<'b, M> {
     /// A message that the kernel has just written, with `buffer` as the room for data in line.
-    pub(crate) fn from_kernel(message: Message, buffer: &'b mut [u8]) -> Result<Self, Error> {
-        let (reply, carried) = (Right::from_name(message.reply), Right::from_name(message.carried));
-        let length = message.data_length as usize;
+    #[inline]
+    pub(crate) fn from_kernel(message: M, buffer: &'b [u8]) -> Result<Self, Error> {
+        let it: &Message = message.borrow();
+        let length = it.data_length as usize;
         let (mut inline, mut pages) = (&[][..], None);
-        match Data::from_raw(message.data_kind) {
-            Some(Data::Inline) => inline = buffer.get(..length).ok_or(Error::PeerMisbehaviour)?,
-            Some(Data::OutOfLine) => {
-                let whole = length.next_multiple_of(PAGE_BYTES as usize);
-                // SAFETY: the kernel has just mapped these pages for us, and nobody else here knows of them.
-                pages = Some(unsafe { Mapping::adopt(message.data_address, whole) }?);
-            }
-            Some(Data::None) | None => {}
+        if it.data_kind == Data::Inline.raw() {
+            inline = buffer.get(..length).ok_or(Error::PeerMisbehaviour)?;
+        } else if it.data_kind == Data::OutOfLine.raw() {
+            let whole = length.next_multiple_of(PAGE_BYTES as usize);
+            // SAFETY: the kernel has just mapped these pages for us, and nobody else here knows of them.
+            pages = Some(unsafe { Mapping::adopt(it.data_address, whole) }?);
         }
+        let (reply, carried) = (Right::from_name(it.reply), Right::from_name(it.carried));
         Ok(Self { message, reply, carried, inline, pages })
     }
 
     /// The data that came along; empty if there was none, or no room for it was given.
+    #[inline]
     #[must_use]
     pub fn data(&self) -> &[u8] {
         match &self.pages {
             // SAFETY: the pages are ours alone since they were taken out of the sender's address space, they are mapped as long
             // as `self` has the mapping, and nobody writes to them meanwhile; the kernel put so many bytes there.
             Some(pages) => unsafe {
-                core::slice::from_raw_parts(pages.base().as_ptr(), self.message.data_length as usize)
+                core::slice::from_raw_parts(pages.base().as_ptr(), self.data_length as usize)
             },
             None => self.inline,
         }
     }
 
     /// Takes the pages in which data came out of line; [`Message::data_length`] bytes of them are the data.
-    pub fn take_pages(&mut self) -> Option<Mapping> {
+    pub const fn take_pages(&mut self) -> Option<Mapping> {
         self.pages.take()
     }
 
     /// Takes the right to answer.
-    pub fn take_reply(&mut self) -> Option<Right> {
+    pub const fn take_reply(&mut self) -> Option<Right> {
         self.reply.take()
     }
 
     /// Takes the right that came along.
-    pub fn take_carried(&mut self) -> Option<Right> {
+    pub const fn take_carried(&mut self) -> Option<Right> {
         self.carried.take()
     }
 
@@ -257,11 +258,12 @@ impl<'b> Incoming<'b> {
     }
 }
 
-impl Deref for Incoming<'_> {
+impl<M: Borrow<Message>> Deref for Incoming<'_, M> {
     type Target = Message;
 
+    #[inline]
     fn deref(&self) -> &Message {
-        &self.message
+        self.message.borrow()
     }
 }
 

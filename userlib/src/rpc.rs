@@ -6,17 +6,16 @@
 #![expect(unsafe_code, reason = "system calls")]
 
 use alloc::vec::Vec;
-use core::ops::Deref;
 
 use abi::{
     Error,
     message::{DATA_MAX, Data, Disposition, Message, NOTIFY_SEND_ONCE},
     syscall::{FOREVER, Syscall},
-    vm::PAGE_BYTES,
 };
 
 use crate::{
     memory::Mapping,
+    message::Incoming,
     port::{ReceiveRight, Right, SendRight, Source},
     raw,
     sync::Lock,
@@ -59,70 +58,8 @@ impl Payload<'_> {
     }
 }
 
-/// A message that came, in memory of the receiver's that the next one overwrites; with the rights and the data in it.
-#[derive(Debug)]
-pub struct Received<'r> {
-    message: &'r Message,
-    reply: Option<Right>,
-    carried: Option<Right>,
-    inline: &'r [u8],
-    pages: Option<Mapping>,
-}
-
-impl<'r> Received<'r> {
-    /// What the kernel has just written, with `room` as the room for data in line.
-    #[inline]
-    fn new(message: &'r Message, room: &'r [u8]) -> Result<Self, Error> {
-        let length = message.data_length as usize;
-        let (mut inline, mut pages) = (&[][..], None);
-        if message.data_kind == Data::Inline.raw() {
-            inline = room.get(..length).ok_or(Error::PeerMisbehaviour)?;
-        } else if message.data_kind == Data::OutOfLine.raw() {
-            let whole = length.next_multiple_of(PAGE_BYTES as usize);
-            // SAFETY: the kernel has just mapped these pages for us, and nobody else here knows of them.
-            pages = Some(unsafe { Mapping::adopt(message.data_address, whole) }?);
-        }
-        let (reply, carried) = (Right::from_name(message.reply), Right::from_name(message.carried));
-        Ok(Self { message, reply, carried, inline, pages })
-    }
-
-    /// The data that came along; empty if there was none.
-    #[inline]
-    #[must_use]
-    pub fn data(&self) -> &[u8] {
-        match &self.pages {
-            // SAFETY: the pages are ours alone since they were taken out of the sender's address space, they are mapped as long
-            // as `self` has the mapping, and nobody writes to them meanwhile; the kernel put so many bytes there.
-            Some(pages) => unsafe {
-                core::slice::from_raw_parts(pages.base().as_ptr(), self.message.data_length as usize)
-            },
-            None => self.inline,
-        }
-    }
-
-    /// Takes the pages in which data came out of line; [`Message::data_length`] bytes of them are the data.
-    pub const fn take_pages(&mut self) -> Option<Mapping> {
-        self.pages.take()
-    }
-
-    /// Takes the right to answer.
-    pub const fn take_reply(&mut self) -> Option<Right> {
-        self.reply.take()
-    }
-
-    /// Takes the right that came along.
-    pub const fn take_carried(&mut self) -> Option<Right> {
-        self.carried.take()
-    }
-}
-
-impl Deref for Received<'_> {
-    type Target = Message;
-
-    fn deref(&self) -> &Message {
-        self.message
-    }
-}
+/// A message that came, in memory of the receiver's that the next one overwrites.
+pub type Received<'r> = Incoming<'r, &'r Message>;
 
 /// Sends a request and waits for the reply, which goes to `reply`, and its data to the front of `room` unless it comes as pages.
 ///
@@ -145,7 +82,7 @@ pub fn call<'r>(
     offer_room(reply, room);
     exchange(request, payload, &port, reply)?;
     REPLY_PORTS.lock().push(port);
-    let reply = Received::new(reply, room)?;
+    let reply = Received::from_kernel(reply, room)?;
     if reply.id == NOTIFY_SEND_ONCE { Err(Error::Dead) } else { Ok(reply) }
 }
 
@@ -218,7 +155,7 @@ pub fn answer_and_receive<'r>(
         None | Some(Err(_)) => unsafe { raw::call(Syscall::MessageReceive, [from, to, limit_ns]) }.map(drop),
     };
     received?;
-    Received::new(message, room)
+    Received::from_kernel(message, room)
 }
 
 /// The outcome of the send, and in it that of the receive.

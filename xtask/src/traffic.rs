@@ -139,6 +139,17 @@ pub fn send_only(stream: &mut TcpStream, size: usize, bytes: u64) -> io::Result<
     stream.shutdown(Shutdown::Write)
 }
 
+/// The Internet checksum (RFC 1071).
+pub fn checksum(parts: &[&[u8]]) -> u16 {
+    let bytes: Vec<u8> = parts.concat();
+    let mut sum: u32 =
+        bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0))).sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
 /// As `Write::write_all`, with the timeout as an error that says what it means.
 fn write_all(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
     stream.write_all(bytes).map_err(|error| match error.kind() {

@@ -12,7 +12,7 @@ use crate::{
 pub(super) fn ask(request: &Outgoing<'_>) -> Result<Incoming<'static>, Error> {
     let mut message = *request.message();
     socket_request(&mut message)?;
-    Incoming::from_kernel(message, &mut [])
+    Incoming::from_kernel(message, &[])
 }
 
 /// One of [`abi::socket::Request`]: the message becomes the reply.

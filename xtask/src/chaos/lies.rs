@@ -264,7 +264,7 @@ fn datagram() -> Vec<u8> {
     let mut frame = [&GUEST_MAC[..], &[2, 0, 0, 0, 0, 1, 8, 0]].concat();
     let mut packet = vec![0x45, 0, 0, 28 + 100, 0, 0, 0, 0, 64, 17, 0, 0, 10, 9, 0, 1];
     packet.extend(LIAR.octets());
-    let sum = crate::qemu_test::hostile::checksum(&packet);
+    let sum = crate::traffic::checksum(&[&packet]);
     packet[10..12].copy_from_slice(&sum.to_be_bytes());
     packet.extend([0x13, 0x88, 0x13, 0x88, 0, 108, 0, 0]);
     packet.extend([0x5a; 100]);

@@ -103,7 +103,7 @@ fn flood(bed: &Bed) -> Result<()> {
     frame.extend([0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0, 0]);
     frame.extend(bed.session.link.host.octets());
     frame.extend(guest.octets());
-    let sum = super::hostile::checksum(&frame[14..]);
+    let sum = traffic::checksum(&[&frame[14..]]);
     frame[24..26].copy_from_slice(&sum.to_be_bytes());
     frame.extend([0, 9, 0, 9, 0, 26, 0, 0]);
     frame.resize(60, 0x5a);

@@ -6,10 +6,11 @@ use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::chaos::wire::segment::{Segment, Station, checksum};
+use crate::chaos::wire::segment::{Segment, Station};
 use crate::error::{Context as _, Result, failed};
 use crate::machine::Backend;
 use crate::relay::Relay;
+use crate::traffic::checksum;
 
 /// The guest's station address.
 pub const GUEST_MAC: [u8; 6] = [0x52, 0x54, 0x00, 0x6f, 0x72, 0x69];

@@ -2,6 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use crate::traffic::checksum;
+
 /// The flags of a TCP header, as bits of its 14th byte.
 pub mod flag {
     /// No more data from the sender.
@@ -58,17 +60,6 @@ const ETHERNET: usize = 14;
 const TYPE_IPV4: [u8; 2] = [8, 0];
 const TYPE_ARP: [u8; 2] = [8, 6];
 const PROTOCOL_TCP: u8 = 6;
-
-/// The Internet checksum (RFC 1071).
-pub fn checksum(parts: &[&[u8]]) -> u16 {
-    let bytes: Vec<u8> = parts.concat();
-    let mut sum: u32 =
-        bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0))).sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
-}
 
 fn pseudo_header(from: Ipv4Addr, to: Ipv4Addr, length: usize) -> Vec<u8> {
     let mut header = [from.octets(), to.octets()].concat();
