@@ -182,12 +182,14 @@ mod tests {
                 assert_eq!(String::from_utf8_lossy(&bytes), asked);
                 stream.write_all(answer.as_bytes()).unwrap();
             }
+            let _ = stream.read(&mut [0; 8]); // the last one's acknowledgment
         });
         let mut stub = Stub::connect(&path).unwrap();
         stub.insert(0x83_7d8c).unwrap();
         assert_eq!(stub.run(PATIENCE).unwrap(), 0x83_7d8c);
         stub.set_program_counter(0x10).unwrap();
-        assert!(stub.remove(0x83_7d8c).unwrap_err().message().contains("E22"));
+        let refused = stub.remove(0x83_7d8c).unwrap_err();
+        assert!(refused.message().contains("E22"), "{}", refused.message());
         qemu.join().unwrap();
     }
 }

@@ -110,8 +110,7 @@ impl Sweep {
             start.elapsed().as_secs_f64(),
             missed.len()
         );
-        let (median, worst) = super::median_and_worst(&again);
-        println!("    death to registration, guest's clock: median {median:.1} ms, worst {worst:.1} ms");
+        super::print_outages(&again, &vm, before.restarts)?;
         if !stage.short {
             missed
                 .iter()

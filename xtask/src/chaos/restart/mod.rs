@@ -85,7 +85,7 @@ impl Traffic {
         let send = format!("ttcp -t -s -R -M -T {seconds} -p {} {} &", PORTS.source, link.host);
         vm.console.command(&send, SOON)?;
         peers.begin();
-        Ok(Self { peers, from, limit: Duration::from_secs(3 * seconds) + SOON })
+        Ok(Self { peers, from, limit: Duration::from_secs(2 * seconds) + SOON })
     }
 
     /// Waits for the end of all; what the peers saw, and what the guest said.
@@ -105,12 +105,13 @@ impl Campaign {
         let mut machine = stage.session.plain_machine(self.nic, Board::Pc)?;
         let path = format!("{}={} {}=1", Path::OPTION, self.path.name(), abi::supervise::CHAOS);
         machine.arguments = machine.arguments.replace("path=window", &path);
+        machine.blocks = false;
         Ok(machine)
     }
 
     fn run(&self, stage: &Stage<'_>, name: &str) -> Result<()> {
         let link = &stage.session.link;
-        let mut vm = Vm::boot(&self.machine(stage)?)?;
+        let mut vm = Vm::boot(&stage.session.counted(&self.machine(stage)?))?;
         let before = Before::new(&mut vm, link)?;
 
         let Self { kills, apart_ms, .. } = *self;
@@ -129,8 +130,7 @@ impl Campaign {
             took.as_secs_f64(),
             again.len()
         );
-        let (median, worst) = median_and_worst(&again);
-        println!("    death to registration, guest's clock: median {median:.1} ms, worst {worst:.1} ms");
+        print_outages(&again, &vm, before.restarts)?;
         for Seen { what, mut gaps, moved, .. } in seen {
             gaps.sort_by(|a, b| b.total_cmp(a));
             gaps.truncate(again.len());
@@ -155,6 +155,8 @@ impl Campaign {
 struct Before {
     tasks: Vec<Task>,
     books: Books,
+    /// Restarts whose instructions were counted.
+    restarts: usize,
 }
 
 impl Before {
@@ -164,7 +166,8 @@ impl Before {
         wait_for(vm, 0, "echo: ", "listening", SOON)?;
         // One restart before anything is counted: what is allocated once is allocated then.
         one_more_life(vm, link)?;
-        Ok(Self { tasks: tasks(vm)?, books: Books::read(vm)? })
+        let restarts = vm.instructions_between(abi::mark::DOWN, abi::mark::UP)?.len();
+        Ok(Self { tasks: tasks(vm)?, books: Books::read(vm)?, restarts })
     }
 
     /// Looks again, at a server as new as the one before, which has served as much.
@@ -306,7 +309,10 @@ pub fn wait_for(vm: &mut Vm, from: usize, begins: &str, contains: &str, limit: D
             return Err(Error::Interrupted);
         }
         if Instant::now() > deadline {
-            return failed(format!("no line `{begins}...{contains}` within {} s", limit.as_secs()));
+            let (seconds, last) = (limit.as_secs(), vm.console.last_words());
+            return failed(format!(
+                "no line `{begins}...{contains}` within {seconds} s; the console's end:{last}"
+            ));
         }
         // An empty line: the prompt comes back with what was said meanwhile.
         vm.console.command("sleep 0", SOON)?;
@@ -333,6 +339,21 @@ pub(super) fn check_transfers(transcript: &str) -> Result<()> {
 pub fn restarts(transcript: &str) -> Vec<f64> {
     let us = transcript.lines().filter_map(|line| line.split_once("again after ")?.1.strip_suffix(" us"));
     us.filter_map(|us| us.parse::<f64>().ok()).map(|us| us / 1000.0).collect()
+}
+
+/// From death to registration.
+fn print_outages(ms: &[f64], vm: &Vm, before: usize) -> Result<()> {
+    let (median, worst) = median_and_worst(ms);
+    println!("    death to registration, guest's clock: median {median:.1} ms, worst {worst:.1} ms");
+    let counted = vm.instructions_between(abi::mark::DOWN, abi::mark::UP)?;
+    let counted: Vec<_> = counted.iter().skip(before).map(|&count| count as f64 / 1e3).collect();
+    if !counted.is_empty() {
+        let (median, worst) = median_and_worst(&counted);
+        println!(
+            "    death to registration, guest instructions: median {median:.0} thousand, worst {worst:.0} thousand"
+        );
+    }
+    Ok(())
 }
 
 pub(super) fn median_and_worst(values: &[f64]) -> (f64, f64) {
