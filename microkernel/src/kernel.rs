@@ -12,6 +12,7 @@ use core::mem::offset_of;
 
 use crate::cmdline;
 use crate::frames::Frames;
+use crate::hold::{ADDRESSES, Hold, Kept};
 use crate::list::List;
 use crate::machine::{Console, Fault, Machine, NetEvent, Next};
 use crate::module::{self, ModuleError};
@@ -22,6 +23,7 @@ use crate::sched::Ready;
 use crate::space::Memory;
 use crate::task::{TASKS, Task};
 use crate::thread::{QUANTUM_TICKS, State, THREADS, Thread};
+use netdev_driver::claims::Address;
 use netdev_driver::endpoint::WINDOWS_MAX;
 use shmqueue::PeerMisbehaviour;
 
@@ -98,10 +100,21 @@ pub(crate) struct Device {
     pub object: Option<u16>,
     /// The thread that its events resume.
     pub thread: Option<u16>,
+    /// The addresses that its owner has claimed.
+    pub addresses: [Option<Address>; ADDRESSES],
+    /// Nobody has it open, and it is kept for somebody.
+    pub hold: Option<Hold>,
 }
 
 impl Device {
-    pub(crate) const CLOSED: Self = Self { owner: None, port: None, object: None, thread: None };
+    pub(crate) const CLOSED: Self = Self {
+        owner: None,
+        port: None,
+        object: None,
+        thread: None,
+        addresses: [None; ADDRESSES],
+        hold: None,
+    };
 }
 
 /// The kernel. It is large: make it a `static`.
@@ -115,6 +128,8 @@ pub struct Kernel<M: Machine> {
     pub(crate) counters: [u64; COUNT],
     /// By the windows' numbers.
     pub(crate) devices: [Device; WINDOWS_MAX],
+    /// Addresses of tasks that have ended.
+    pub(crate) kept: Kept,
     pub(crate) net_io: NetIo,
     /// Threads that wait for console input.
     pub(crate) typists: List,
@@ -159,6 +174,7 @@ impl<M: Machine> Kernel<M> {
             ready: Ready::new(),
             counters: [0; COUNT],
             devices: [Device::CLOSED; WINDOWS_MAX],
+            kept: Kept::NONE,
             net_io: NetIo::new(),
             typists: List::EMPTY,
             doomed: List::EMPTY,

@@ -4,6 +4,7 @@ mod audit;
 mod calls;
 mod data;
 mod fake;
+mod holds;
 mod ipc;
 mod lifetimes;
 mod net_io;
