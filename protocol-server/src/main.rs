@@ -1,7 +1,7 @@
 //! The protocol server's task: opens the device and runs [`protocol_server::server::Server`] for ever, on the path that the kernel's command
 //! line says ([`abi::path`]). Each path's start and loop are a file below `path`.
 //!
-//! The supervisor starts it, and starts another when it ends; one argument may be the lease to go on with (`lease=`, [`Lease`]).
+//! The supervisor starts it, asks it under a name of its own how it is ([`CONTROL`]), and starts another when it ends; one argument may be the lease to go on with (`lease=`, [`Lease`]).
 //!
 //! What it takes from the command line beside that is in [`protocol_server::config`]. When there is an address the server says so and
 //! registers as `net`.
@@ -20,7 +20,13 @@ mod path {
     pub mod window;
 }
 
-use abi::{Error, device::NetInfo, name::NETWORK, path::Path, supervise::Lease};
+use abi::{
+    Error,
+    device::NetInfo,
+    name::NETWORK,
+    path::Path,
+    supervise::{CONTROL, Lease},
+};
 use alloc::string::String;
 use guest::Guest;
 use protocol_server::{
@@ -44,6 +50,9 @@ type Number = &'static str;
 fn main(args: userlib::entry::Args) -> Result<(), String> {
     let (mut number, mut lease): (Number, _) = ("", None);
     for word in args {
+        if chaos::is_stalled(word) {
+            chaos::hang();
+        }
         match word.strip_prefix(LEASE) {
             Some(text) => lease = lease_of(text),
             None => number = word,
@@ -70,12 +79,16 @@ fn now() -> Instant {
     Instant::from_micros((time::now_ns() / 1000) as i64)
 }
 
-/// Does what the command line says about addresses. Where that is DHCP, goes on with the lease of the server before.
+/// Does what the command line says about addresses. Where that is DHCP, goes on with the lease of the server before. From here on the
+/// supervisor can ask how we are.
 fn configure<L: Link>(
     server: &mut Server<L, Guest>,
     number: Number,
     lease: Option<Lease>,
 ) -> Result<(), String> {
+    let control = alloc::format!("{CONTROL}{}", name_of(number));
+    // Who was started by hand has no supervisor, and no right to the name.
+    let _ = name::register(control.as_bytes(), &server.system.port);
     let option = |key: &str| info::option(&alloc::format!("{key}{number}"));
     server
         .configure(option)

@@ -30,6 +30,8 @@ const SEED: u64 = 1;
 const SOON: Duration = Duration::from_secs(30);
 /// How long a server may be gone that has hung, before the supervisor sees it and another is there.
 const HANG: Duration = Duration::from_secs(10);
+/// Servers that hang one after the other at their start.
+const STALLS: usize = 2;
 /// How long a stream to the guest may stand still before its sender begins another.
 const STREAM_TRY: Duration = Duration::from_millis(500);
 pub(super) const PORTS: Ports = Ports { echo: 7, sink: 5001, source: 5002 };
@@ -272,6 +274,19 @@ fn one_of_each(vm: &mut Vm, stage: &Stage<'_>) -> Result<()> {
         println!("    {what}: again after {:.1} ms", us.first().copied().unwrap_or_default());
         traffic::datagrams::wait_for_reply(link.guest_address(), SOON);
     }
+    // At its start, before anybody could ask it; the first one after it, too.
+    let from = vm.console.transcript().len();
+    crash(vm, &format!("-b {STALLS} server"))?;
+    let ended = vm.console.transcript()[from..].matches("cannot be asked after").count();
+    if ended != STALLS {
+        return failed(format!("of {STALLS} servers that hung at their start {ended} were ended"));
+    }
+    let us = restarts(&vm.console.transcript()[from..]);
+    println!(
+        "    {STALLS} hangs at the start: again after {:.1} ms",
+        us.first().copied().unwrap_or_default()
+    );
+    traffic::datagrams::wait_for_reply(link.guest_address(), SOON);
     let from = vm.console.transcript().len();
     vm.console.command("crash supervisor", SOON)?;
     wait_for(vm, from, "supervisor: ", "goes on", HANG)?;
