@@ -7,7 +7,7 @@
 //! registers as `net`.
 //!
 //! Where several servers run (`servers=`), each has a number as its argument. That of number 1 goes by `ip1=`, `gw1=`, `ip61=`, and registers
-//! as `net1`. They share one station address, so DHCP would give all of them the same address; who is told that an address is another's ends.
+//! as `net1`. They share one station address, and are different clients to DHCP all the same; who is told that an address is another's ends.
 #![no_std]
 #![no_main]
 
@@ -93,6 +93,7 @@ fn configure<L: Link>(
     server
         .configure(option)
         .map_err(|NoAddress { key, value }| alloc::format!("{key}{number}={value} is no address"))?;
+    server.identify(number.parse().unwrap_or(0));
     if let Some(lease) = lease {
         server.inherit(lease, now());
     }

@@ -14,6 +14,7 @@ mod chaos;
 mod cli;
 mod console;
 mod cpio;
+mod dhcp;
 mod elf;
 mod error;
 mod fuzz;

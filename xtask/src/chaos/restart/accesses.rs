@@ -96,8 +96,15 @@ impl Sweep {
                 if search.step(&mut stub)? {
                     if let Err(e) = vm.console.expect("again after ", HANG) {
                         eprintln!("DEBUG {}", e.message());
-                        for _ in 0..6 { stub.stop()?; eprintln!("pc {:x}", stub.run(Duration::from_millis(1))?); stub.go_on()?; std::thread::sleep(Duration::from_millis(37)); }
-                        for c in ["ps", "ps", "vmstat", "mbstat", "mbstat -c"] { eprintln!("{:?}", vm.console.command(c, HANG)); }
+                        for _ in 0..6 {
+                            stub.stop()?;
+                            eprintln!("pc {:x}", stub.run(Duration::from_millis(1))?);
+                            stub.go_on()?;
+                            std::thread::sleep(Duration::from_millis(37));
+                        }
+                        for c in ["ps", "ps", "vmstat", "mbstat", "mbstat -c"] {
+                            eprintln!("{:?}", vm.console.command(c, HANG));
+                        }
                         std::thread::sleep(Duration::from_secs(20));
                         eprintln!("{:?}", vm.console.command("ps", HANG));
                         return Err(e);
