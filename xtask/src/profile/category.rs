@@ -222,7 +222,7 @@ const TABLE: &[(Category, &[&str])] = &[
             "abi/src/socket.rs",
         ],
     ),
-    (Category::Application, &["apps/", "pattern/", "userlib/src/console.rs", "userlib/src/entry.rs"]),
+    (Category::Application, &["apps/", "pattern/", "x11/", "userlib/src/console.rs", "userlib/src/entry.rs"]),
     (
         Category::Other,
         &[
@@ -274,6 +274,7 @@ mod tests {
         "protocol-server",
         "shmqueue",
         "userlib",
+        "x11",
     ];
 
     fn sources(folder: &Path, found: &mut Vec<String>) {
