@@ -8,7 +8,7 @@ use abi::{
     window::{Config, Layout, Queue, QueueKind, RING_ITEMS},
 };
 use fake::{
-    Random,
+    Random, bad_frames,
     e1000::E1000Model,
     ipv4_frame,
     rig::{Rig, Wire, config},
@@ -74,7 +74,7 @@ fn in_ring_pretends<W: Wire>() {
     assert!(rig.wire(&ipv4_frame(60, 10)));
     let _ = rig.interrupts();
     assert_eq!(rig.count(Counter::DropQueueFull), 7);
-    rig.assert_counters();
+    rig.counts().assert_settled();
     // The server takes what there is, and so tells the truth again.
     assert_eq!(rig.server.receive().len(), 4);
     assert!(rig.wire(&ipv4_frame(60, 11)));
@@ -89,7 +89,7 @@ fn in_ring_pretends<W: Wire>() {
         if let Some(misbehaviour) = rig.interrupts().misbehaviour {
             assert_eq!(misbehaviour, PeerMisbehaviour::Index(u32::MAX / 2));
             rig.endpoint.close(0);
-            rig.assert_counters();
+            rig.counts().assert_settled();
             return;
         }
         rig.server.receive();
@@ -155,19 +155,7 @@ mod on {
     pub fn floods_of_bad_frames_cost_counters<W: Wire>(queue: QueueKind) {
         let mut rig = Rig::<W>::new(config(queue));
         let mut random = Random(77);
-        let good = ipv4_frame(100, 0);
-        for round in 0..4000u32 {
-            let mut frame = good.clone();
-            match round % 8 {
-                0 => frame.truncate(random.below(14) as usize),
-                1 => frame.resize(1515 + random.below(500) as usize, 0),
-                2 => frame.truncate(14 + random.below(20) as usize),
-                3 => frame[24] ^= 0xff,
-                4 => frame[16..18].copy_from_slice(&[5, 0xdc]),
-                5 => frame[14] = 0x43,
-                6 => frame[12..14].copy_from_slice(&[0x86, 0xdd]),
-                _ => {}
-            }
+        for frame in bad_frames() {
             rig.wire(&frame);
             if random.below(5) == 0 {
                 let _ = rig.interrupts();
@@ -176,11 +164,7 @@ mod on {
         }
         let _ = rig.interrupts();
         rig.server.receive();
-        assert_eq!(rig.count(Counter::DropRunt), 500);
-        assert_eq!(rig.count(Counter::DropOversized), 500);
-        assert_eq!(rig.count(Counter::DropBadChecksum), 500);
-        assert_eq!(rig.count(Counter::DropBadHeader), 2000);
-        assert_eq!(rig.count(Counter::DeliveredIpv4), 500);
+        rig.counts().assert_bad_frames();
         rig.settle();
     }
 
@@ -299,7 +283,7 @@ mod on {
             rig.endpoint.close(0);
             assert_eq!(rig.endpoint.audit(0), abi::device::Audit::default());
             assert_eq!(rig.owned(), 0);
-            rig.assert_counters();
+            rig.counts().assert_settled();
         }
         // A free list that leads into the receive ring.
         let mut rig = Rig::<W>::new(config(queue));
@@ -388,10 +372,10 @@ mod on {
             rig.step();
             outcomes.push(rig.endpoint.watchdog(u64::from(round) * 1_000_000));
             rig.sent();
-            rig.assert_counters();
+            rig.counts().assert_settled();
             if outcomes.iter().any(|outcome| outcome.misbehaviour.is_some()) || random.below(50) == 0 {
                 rig.endpoint.close(0);
-                rig.assert_counters();
+                rig.counts().assert_settled();
                 closed += 1;
                 let _ = rig.endpoint.open(0).unwrap();
                 opened += 1;

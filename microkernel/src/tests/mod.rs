@@ -3,11 +3,13 @@
 mod audit;
 mod calls;
 mod data;
+mod deaths;
 mod fake;
 mod ipc;
 mod lifetimes;
 mod net_io;
 pub(crate) mod random;
+mod rig;
 mod scheduling;
 mod sockets;
 mod syscalls;

@@ -19,10 +19,6 @@ use crate::{
 /// has a ring with fewer than that, which is refilled when a quarter is missing.
 pub(super) const REFILL_AT: u32 = 32;
 
-/// By the family.
-pub(super) const DELIVERED: [Counter; 4] =
-    [Counter::DeliveredArp, Counter::DeliveredIpv4, Counter::DeliveredIpv6, Counter::DeliveredOther];
-
 /// Why a buffer from the receive ring does not go on.
 pub(super) enum Refusal {
     /// The device never had it.
@@ -177,7 +173,7 @@ impl Open<'_> {
         match produced {
             Ok(taken) if taken == run.len() => {
                 *touched |= 1 << family;
-                counts.add(DELIVERED[family], count);
+                counts.add(Counter::DELIVERED[family], count);
                 Ok(())
             }
             // Cannot be, unless the server lies.
@@ -204,7 +200,7 @@ impl Open<'_> {
         let taken = produced.unwrap_or(0);
         if taken != 0 {
             *touched |= 1 << family;
-            counts.add(DELIVERED[family], taken as u64);
+            counts.add(Counter::DELIVERED[family], taken as u64);
         }
         let (cause, outcome) = match produced {
             // The window is about to be closed, and these frames with it.
