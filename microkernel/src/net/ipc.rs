@@ -68,6 +68,17 @@ impl IpcNet {
         self.device.acknowledge_interrupt() && !self.paused && self.poll(kernel, machine)
     }
 
+    /// Were frames left in the device's ring?
+    #[inline]
+    pub const fn is_behind(&self) -> bool {
+        self.again || self.paused
+    }
+
+    /// Looks again, before the next tick. The answer is [`IpcNet::interrupt`]'s.
+    pub fn catch_up(&mut self, kernel: &mut Kernel<Pc>, machine: &mut Pc) -> bool {
+        self.poll(kernel, machine)
+    }
+
     /// Is there anything to do at this tick? Asked once at each.
     #[inline]
     pub fn wants_tick(&mut self) -> bool {
