@@ -104,7 +104,7 @@ impl<M: Machine> Kernel<M> {
             if taken as u64 == pages {
                 break Ok(());
             }
-            let Some(frame) = self.memory.frames.allocate() else { break Err(Error::NoResources) };
+            let Some(frame) = self.memory.frames.allocate_kept() else { break Err(Error::NoResources) };
             self.messages.frames_mut(slot)[taken] = number(frame);
             taken += 1;
             let done = (taken - 1) * PAGE_BYTES as usize;

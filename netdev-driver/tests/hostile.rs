@@ -171,7 +171,10 @@ mod on {
         assert_eq!(rig.count(Counter::DropNoBuffer), 4);
         for look in 2..8 {
             assert!(rig.endpoint.poll().again);
-            assert_eq!((rig.count(Counter::DropNoBuffer), rig.count(Counter::DeliveredIpv4)), (4 * look, lent));
+            assert_eq!(
+                (rig.count(Counter::DropNoBuffer), rig.count(Counter::DeliveredIpv4)),
+                (4 * look, lent)
+            );
         }
         assert_eq!(rig.server.receive().len() as u64, lent);
         for item in hoard {

@@ -21,6 +21,10 @@ const PATIENCE: u32 = 4;
 /// The same where several have the device open: one that sleeps must not hold up the frames of the others.
 const PATIENCE_FOR_SEVERAL: u32 = 64;
 
+/// Frames of memory that are kept for what is in messages, packets and socket data: half of a receive ring for each of two openers, and as
+/// much for data. Without them a task that takes all memory would end everybody's connections. A machine with little memory keeps less.
+const KEPT: usize = 512;
+
 /// The device.
 pub struct IpcNet {
     device: DirectDevice<PciHal>,
@@ -50,6 +54,7 @@ pub fn init(
     let hal = PciHal::new(function, machine.clock, &mut machine.space, frames).ok_or(InitError::NoMemory)?;
     let buffers = take_buffers(BYTES, frames).ok_or(InitError::NoMemory)?;
     let device = DirectDevice::new(model, hal, &buffers).map_err(InitError::Nic)?;
+    frames.keep(KEPT.min(frames.free_count() / 16));
     Ok(IpcNet {
         device,
         again: false,
