@@ -196,7 +196,7 @@ impl<M: Machine> Kernel<M> {
         if queued >= FRAMES_PER_OPENER || bytes.len() > PAGE_BYTES as usize {
             return false;
         }
-        let Some(page) = self.memory.frames.allocate() else { return false };
+        let Some(page) = self.memory.frames.allocate_kept() else { return false };
         let Ok(slot) = self.messages.allocate() else {
             self.memory.frames.free(page);
             return false;

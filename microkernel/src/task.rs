@@ -1,6 +1,7 @@
 //! Tasks: an address space, a name space, threads.
 
 use abi::syscall::NAME_MAX;
+use abi::thread::PRIORITY_APPLICATION;
 
 use crate::machine::Machine;
 use crate::names::Names;
@@ -53,6 +54,12 @@ impl<M: Machine> Task<M> {
         data_pages: 0,
         cpu_ns: 0,
     };
+
+    /// Of what all tasks share, may it take the last? Those may above the applications, who answer them, and who has next to none.
+    #[inline]
+    pub const fn may_take_the_last(&self, has_few: bool) -> bool {
+        has_few || self.ceiling as u64 > PRIORITY_APPLICATION
+    }
 
     /// The program's name.
     pub fn name(&self) -> &[u8] {

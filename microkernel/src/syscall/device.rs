@@ -118,10 +118,8 @@ impl<M: Machine> Kernel<M> {
         if let Some(net) = m.net() {
             net.counters(&mut counters);
         }
-        let delivered =
-            [Counter::DeliveredArp, Counter::DeliveredIpv4, Counter::DeliveredIpv6, Counter::DeliveredOther];
         self.counters[Counter::DeliveredBefore as usize] =
-            delivered.into_iter().map(|counter| counters[counter as usize]).sum();
+            Counter::DELIVERED.iter().map(|&counter| counters[counter as usize]).sum();
     }
 
     pub(super) fn device_claim(

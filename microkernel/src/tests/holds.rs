@@ -4,7 +4,7 @@ use abi::Error;
 use abi::path::Path;
 use abi::syscall::{FOREVER, Syscall};
 
-use super::fake::{DATA, Got, Rig};
+use super::rig::{DATA, Got, Rig};
 use crate::hold::HOLD_NS;
 use crate::net_io::OPENERS;
 

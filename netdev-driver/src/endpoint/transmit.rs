@@ -77,7 +77,7 @@ impl<'w> Open<'w> {
     }
 
     /// One burst from the OUT queue, of at most `budget` frames; whether frames were refused, and their buffers given back.
-    #[inline(always)]
+    #[inline(never)]
     pub(super) fn drain<N: Nic>(
         &mut self,
         nic: &mut N,
