@@ -29,7 +29,7 @@ use peers::{Peers, Ports, Seen};
 const SEED: u64 = 1;
 const SOON: Duration = Duration::from_secs(30);
 /// How long a server may be gone that has hung, before the supervisor sees it and another is there.
-const HANG: Duration = Duration::from_secs(10);
+const HANG: Duration = Duration::from_secs(20);
 /// Servers that hang one after the other at their start, in the long form.
 const STALLS: usize = 2;
 /// How long a stream to the guest may stand still before its sender begins another.
@@ -228,8 +228,8 @@ fn served(echo: &SocketAddr) -> Result<()> {
 
 /// Tasks that another takes the place of.
 const RESTARTED: &[&str] = &["protocol-server", "supervisor"];
-/// The heap of a task grows in steps.
-const PAGES_SPARE: u64 = 64;
+/// The heap of a task grows by arenas, each twice as large as the one before, where many connections are tried at once: the second and third.
+const PAGES_SPARE: u64 = 128 + 256;
 
 /// A row of the guest's `ps`.
 #[derive(Debug)]
