@@ -57,8 +57,8 @@ pub fn restart(stage: &Stage<'_>) -> Result<()> {
     } else {
         [
             (Path::Window, Nic::Virtio, 1000, 250),
-            (Path::Ipc, Nic::Virtio, 200, 250),
-            (Path::Window, Nic::E1000, 50, 2500),
+            (Path::Ipc, Nic::Virtio, 300, 250),
+            (Path::Window, Nic::E1000, 200, 2500),
         ]
     };
     for (path, nic, kills, apart_ms) in campaigns {
