@@ -3,7 +3,7 @@
 //!
 //! QEMU's debugger stub stops the machine where the server comes to the access, under the traffic of [`super`], and sends it to an address
 //! where there is nothing: the fault ends it there and then, before the access and behind the one before. Some accesses are rare, and some
-//! are never made: those of the other kind of queue, say. What was not reached within a while is looked for once more, all of it at once, and
+//! are never made: those of the other kind of queue, say. What was not reached within a while is looked for once more, many at once, and
 //! then said.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -24,8 +24,9 @@ use crate::vm::Vm;
 const NOWHERE: u64 = 0x10;
 /// How long traffic may take to come to an access.
 const REACH: Duration = Duration::from_millis(700);
-/// How long all that are left may take to come to one of them.
-const REACH_ANY: Duration = Duration::from_secs(10);
+/// How many are looked for at once the second time, and how long traffic may take to come to one of them. The emulator is slower for each.
+const TOGETHER: usize = 16;
+const REACH_ANY: Duration = Duration::from_millis(1500);
 /// How long streams may take to be there again.
 const STREAMS: Duration = Duration::from_millis(150);
 /// On the e1000 of QEMU, which takes no frames in the first second.
@@ -102,7 +103,7 @@ impl Sweep {
             again.extend(restarts(&transcript));
         }
         drop(stub); // the machine goes on without
-        let (reached, missed) = (search.reached, search.left);
+        let (reached, missed) = (search.reached, [search.missed, search.left].concat());
         let count = reached.len();
         println!(
             "{name}: {} accesses of shared words in {} lines of the sources, {} looked for in {:.1} s",
@@ -161,8 +162,8 @@ struct Search<'l> {
     enough: usize,
     /// So often it is tried at most.
     tries: usize,
-    /// All that are left have been looked for at once, in vain.
-    exhausted: bool,
+    /// Looked for in vain a second time, together with others.
+    missed: Vec<&'l Access>,
 }
 
 impl<'l> Search<'l> {
@@ -176,24 +177,24 @@ impl<'l> Search<'l> {
             reached: Vec::new(),
             enough,
             tries,
-            exhausted: false,
+            missed: Vec::new(),
         }
     }
 
     fn is_over(&self) -> bool {
-        let sought = self.reached.len() + self.left.len();
+        let sought = self.reached.len() + self.left.len() + self.missed.len();
         self.reached.len() >= self.enough
             || sought >= self.tries
-            || self.waiting.is_empty() && (self.left.is_empty() || self.exhausted)
+            || self.waiting.is_empty() && self.left.is_empty()
     }
 
-    /// Looks for the next, or for all that are left; whether the server was ended.
+    /// Looks for the next, or for some that are left; whether the server was ended.
     fn step(&mut self, stub: &mut Stub) -> Result<bool> {
         stub.stop()?;
         let next = self.waiting.pop_front();
         let (targets, patience) = match next {
             Some(access) => (vec![access], REACH),
-            None => (self.left.clone(), REACH_ANY),
+            None => (self.left.iter().take(TOGETHER).copied().collect(), REACH_ANY),
         };
         for access in &targets {
             stub.insert(access.address)?;
@@ -210,7 +211,8 @@ impl<'l> Search<'l> {
         } else if let Some(access) = next {
             self.left.push(access);
         } else {
-            self.exhausted = true;
+            self.left.drain(..targets.len());
+            self.missed.extend(targets);
         }
         stub.go_on()?;
         Ok(hit)
