@@ -28,10 +28,13 @@ const CLIENT: u8 = 61;
 const END: u8 = 255;
 const LEASE_S: u32 = 3600;
 
+/// Who has which address, by identifier.
+pub type Clients = HashMap<Vec<u8>, Ipv4Addr>;
+
 /// The server, until it is dropped.
 pub struct Server {
     over: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Result<HashMap<Vec<u8>, Ipv4Addr>>>>,
+    thread: Option<JoinHandle<Result<Clients>>>,
 }
 
 impl Server {
@@ -44,7 +47,7 @@ impl Server {
         let over = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&over);
         let thread = thread::spawn(move || {
-            let mut pool = Pool { host, first, clients: HashMap::new() };
+            let mut pool = Pool { host, first, clients: Clients::new() };
             let mut message = [0; 1500];
             while !ended.load(Relaxed) {
                 let length = match socket.recv(&mut message) {
@@ -63,9 +66,9 @@ impl Server {
     }
 
     /// Ends it; who has which address.
-    pub fn end(mut self) -> Result<HashMap<Vec<u8>, Ipv4Addr>> {
+    pub fn end(mut self) -> Result<Clients> {
         self.over.store(true, Relaxed); // no data goes with the flag
-        self.thread.take().map_or_else(|| Ok(HashMap::new()), traffic::join)
+        self.thread.take().map_or_else(|| Ok(Clients::new()), traffic::join)
     }
 }
 
@@ -82,7 +85,7 @@ impl Drop for Server {
 struct Pool {
     host: Ipv4Addr,
     first: Ipv4Addr,
-    clients: HashMap<Vec<u8>, Ipv4Addr>,
+    clients: Clients,
 }
 
 impl Pool {
@@ -164,7 +167,7 @@ mod tests {
     #[test]
     fn each_identifier_has_an_address() {
         let (host, first) = (Ipv4Addr::new(10, 9, 0, 1), Ipv4Addr::new(10, 9, 0, 50));
-        let mut pool = Pool { host, first, clients: HashMap::new() };
+        let mut pool = Pool { host, first, clients: Clients::new() };
         assert_eq!(ask(&mut pool, &[53, 1, 1, 255]), Some((OFFER, [10, 9, 0, 50])));
         assert_eq!(ask(&mut pool, &[0, 61, 2, 255, 7, 53, 1, 1]), Some((OFFER, [10, 9, 0, 51])));
         let same = [53, 1, 3, 50, 4, 10, 9, 0, 50, 61, 7, 1, 2, 0, 0, 0, 0, 1, 255];
