@@ -28,6 +28,9 @@ const IN_RECEIVE_RING: u32 = 1;
 const SENDING: u32 = 2;
 /// Another mbuf of such a frame.
 const SENDING_REST: u32 = 3;
+/// Where the holder and the cluster are in an entry.
+const HOLDER: u32 = 3;
+const CLUSTER: u32 = 0xfffc;
 /// [`Flags::KEEP`] in an entry.
 const KEPT: u32 = Flags::KEEP.0;
 /// Of a buffer that the window does not have: held by nobody who could let go of it, so that no claim succeeds.
@@ -44,12 +47,12 @@ impl Entry {
 
     #[inline(always)]
     const fn holder(self) -> u32 {
-        self.0 & 3
+        self.0 & HOLDER
     }
 
     #[inline(always)]
     const fn cluster(self) -> Option<u32> {
-        (self.0 >> 2 & 0x3fff).checked_sub(1)
+        ((self.0 & CLUSTER) >> 2).checked_sub(1)
     }
 
     #[inline(always)]
@@ -223,28 +226,19 @@ impl Ledger {
         Ok(())
     }
 
-    /// Whether the server keeps the frame in the transmit ring whose first mbuf this is.
-    #[inline(always)]
-    #[must_use]
-    pub fn keeps(&self, mbuf: Located) -> bool {
-        self.entries[mbuf.index() as usize % MBUFS].0 & (KEPT | 3) == KEPT | SENDING
-    }
-
     /// A frame that the server keeps leaves the transmit ring, as by [`release`](Self::release). `false` if it was not there.
     #[inline(always)]
     pub fn release_kept(&mut self, mbuf: Located) -> bool {
-        if !self.keeps(mbuf) {
-            return false;
-        }
         let entry = *self.entry(mbuf.index());
-        match (entry.cluster(), entry.next()) {
-            (Some(cluster), None) => {
-                *self.entry(mbuf.index()) = Entry(SERVER);
-                *self.state(cluster) -= 1;
-                true
-            }
-            _ => self.release(mbuf.item().get()),
+        // One mbuf, as nearly all: all that the entry says beside is its cluster.
+        if entry.0 & !CLUSTER != KEPT | SENDING {
+            return entry.0 & (KEPT | HOLDER) == KEPT | SENDING && self.release(mbuf.item().get());
         }
+        *self.entry(mbuf.index()) = Entry(SERVER);
+        if let Some(cluster) = entry.cluster() {
+            *self.state(cluster) -= 1;
+        }
+        true
     }
 
     /// All mbufs of the frame `token`, and their clusters, leave the transmit ring for the server. `false` if it was not there.

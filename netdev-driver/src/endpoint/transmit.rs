@@ -107,9 +107,9 @@ impl<'w> Open<'w> {
         if frames != 0 {
             nic.tx_kick();
         }
-        self.posted += frames;
-        counts.add(Counter::FramesOut, frames);
-        counts.add(Counter::BytesOut, bytes);
+        self.posted += u64::from(frames);
+        counts.add(Counter::FramesOut, u64::from(frames));
+        counts.add(Counter::BytesOut, u64::from(bytes));
         if bad_count != 0 {
             counts.add(Counter::DropOutBad, bad_count as u64);
             let bad = &mut bad[..bad_count.min(BATCH)];
@@ -193,8 +193,8 @@ struct Burst<'a, 'w, N> {
     ledger: &'a mut Ledger,
     nic: &'a mut N,
     requests: Requests,
-    frames: u64,
-    bytes: u64,
+    frames: u32,
+    bytes: u32,
     /// What cannot be sent.
     bad: &'a mut [Item; BATCH],
     bad_count: usize,
@@ -210,7 +210,7 @@ impl<N: Nic> Burst<'_, '_, N> {
         match self.send(view, item) {
             Ok(sent) => {
                 self.frames += 1;
-                self.bytes += u64::from(sent);
+                self.bytes += sent; // of a burst: no more than the budget times the longest frame
             }
             Err(Refusal::Bad) => {
                 self.bad[self.bad_count % BATCH] = item;
