@@ -13,7 +13,7 @@ use crate::frame;
 
 pub(super) const SYN: u8 = 2;
 pub(super) const RST: u8 = 4;
-pub(super) const ACK: u8 = 16;
+pub(crate) const ACK: u8 = 16;
 /// From the TCP header's start: sequence number, acknowledgment number, flags, window.
 pub(super) const SEQ_AT: usize = 4;
 const ACK_AT: usize = 8;
@@ -50,8 +50,16 @@ impl Numbers {
         self.0[WINDOW_AT] | self.0[WINDOW_AT + 1] == 0
     }
 
-    fn seq(&self) -> Option<u32> {
+    /// Where it stood in the stream.
+    #[inline(always)]
+    pub fn seq(&self) -> Option<u32> {
         word(&self.0, SEQ_AT)
+    }
+
+    /// Whether it began the stream.
+    #[inline(always)]
+    pub const fn begins(&self) -> bool {
+        self.0[FLAGS_AT] & SYN != 0
     }
 
     pub(super) fn ack(&self) -> Option<u32> {

@@ -46,6 +46,26 @@ struct Ring<M> {
     memory: Exclusive<M>,
     /// The numbers of the segment that the connection sent last.
     sent: Option<Numbers>,
+    /// The sequence number of its first byte, and that behind the last segment; unless that was sent along with other connections'.
+    first: Option<u32>,
+    end: u32,
+}
+
+impl<M> Ring<M> {
+    const fn new(handle: SocketHandle, memory: Exclusive<M>) -> Self {
+        Self { handle, memory, sent: None, first: None, end: 0 }
+    }
+
+    #[inline(always)]
+    fn note(&mut self, numbers: Numbers, payload: u32) {
+        self.sent = Some(numbers);
+        let seq = numbers.seq().unwrap_or_default();
+        self.end = seq.wrapping_add(payload);
+        if numbers.begins() {
+            self.end = seq.wrapping_add(1);
+            self.first = Some(self.end);
+        }
+    }
 }
 
 impl<M: SharedMemory> Sockets<M> {
@@ -76,20 +96,20 @@ impl<M: SharedMemory> Sockets<M> {
         // `drop` comes to after `set`; `take` moves both, `renew` drops the socket before it makes another slice.
         let bytes = unsafe { core::slice::from_raw_parts_mut(ring.address().as_ptr(), ring.length()) };
         let handle = self.set.add(new_socket(bytes, tx_bytes));
-        self.rings.push(Ring { handle, memory: ring, sent: None });
+        self.rings.push(Ring::new(handle, ring));
         handle
     }
 
     /// Moves a connection, ring and all, to a set of its own.
     pub fn take(&mut self, handle: SocketHandle) -> Option<(Self, SocketHandle)> {
         let place = self.rings.iter().position(|ring| ring.handle == handle)?;
-        let Ring { memory, sent, .. } = self.rings.swap_remove(place);
+        let ring = self.rings.swap_remove(place);
         let mut taken = Self::with_capacity(1);
         let handle = match self.set.remove(handle) {
             Any::Tcp(tcp) => taken.set.add(tcp),
             _ => return None, // only connections have rings
         };
-        taken.rings.push(Ring { handle, memory, sent });
+        taken.rings.push(Ring { handle, ..ring });
         Some((taken, handle))
     }
 
@@ -156,7 +176,7 @@ impl<M: SharedMemory> Sockets<M> {
             stack.ingress(frame, &mut self.set);
         }
         if stack.traffic.sent != before {
-            self.note_sent(stack.traffic.numbers);
+            self.note_sent(stack.traffic.numbers, stack.traffic.payload);
         }
     }
 
@@ -165,7 +185,7 @@ impl<M: SharedMemory> Sockets<M> {
     pub fn egress<L: Link>(&mut self, stack: &mut Stack<L>) -> bool {
         let sent = stack.egress(&mut self.set);
         if sent {
-            self.note_sent(stack.traffic.numbers);
+            self.note_sent(stack.traffic.numbers, stack.traffic.payload);
         }
         sent
     }
@@ -175,31 +195,44 @@ impl<M: SharedMemory> Sockets<M> {
     pub fn turn<L: Link>(&mut self, stack: &mut Stack<L>) -> i64 {
         let (sent, deadline) = stack.turn(&mut self.set);
         if sent {
-            self.note_sent(stack.traffic.numbers);
+            self.note_sent(stack.traffic.numbers, stack.traffic.payload);
         }
         deadline
     }
 
+    /// Up to where the one connection here has sent its stream, if that is known.
     #[inline(always)]
-    fn note_sent(&mut self, numbers: Numbers) {
+    pub fn sent_to(&self) -> Option<u32> {
+        match &self.rings[..] {
+            [only] => Some(only.end.wrapping_sub(only.first?)),
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn note_sent(&mut self, numbers: Numbers, payload: u32) {
         match &mut self.rings[..] {
             [only] => {
-                only.sent = Some(numbers);
+                only.note(numbers, payload);
                 self.closed = numbers.closes();
             }
-            _ => self.note_one_of_many(numbers),
+            _ => self.note_one_of_many(numbers, payload),
         }
     }
 
     /// A listener's: the connection is the one with the port that the segment went to. If there are several, none is known.
     #[cold]
-    fn note_one_of_many(&mut self, numbers: Numbers) {
+    fn note_one_of_many(&mut self, numbers: Numbers, payload: u32) {
         let Self { set, rings, .. } = self;
         let to = |handle| set.get::<tcp::Socket<'_>>(handle).remote_endpoint().map(|remote| remote.port);
         let ours = |ring: &&mut Ring<M>| to(ring.handle) == Some(numbers.remote_port());
-        let known = (rings.iter_mut().filter(ours).count() == 1).then_some(numbers);
+        let known = rings.iter_mut().filter(ours).count() == 1;
         for ring in rings.iter_mut().filter(ours) {
-            ring.sent = known;
+            if known {
+                ring.note(numbers, payload);
+            } else {
+                (ring.sent, ring.first) = (None, None);
+            }
         }
     }
 
