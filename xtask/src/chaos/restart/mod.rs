@@ -18,6 +18,7 @@ use super::load::Books;
 use crate::console::{FAULT, PANIC};
 use crate::error::{Context as _, Error, Result, failed};
 use crate::machine::{Board, Machine, Nic, name_of};
+use crate::spread::Spread;
 use crate::sys;
 use crate::traffic;
 use crate::vm::Vm;
@@ -304,9 +305,7 @@ pub fn restarts(transcript: &str) -> Vec<f64> {
 }
 
 pub(super) fn median_and_worst(values: &[f64]) -> (f64, f64) {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    (sorted.get(sorted.len() / 2).copied().unwrap_or_default(), sorted.last().copied().unwrap_or_default())
+    Spread::of(values).map_or((0.0, 0.0), |spread| (spread.median, spread.max))
 }
 
 #[cfg(test)]
