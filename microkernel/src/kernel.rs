@@ -6,6 +6,7 @@ use abi::{Error, exit};
 use core::fmt::Write;
 
 use crate::frames::Frames;
+use crate::hold::{ADDRESSES, Hold, Kept};
 use crate::list::List;
 use crate::machine::{Console, Fault, Machine, NetEvent, Next};
 use crate::net_io::NetIo;
@@ -14,6 +15,7 @@ use crate::sched::Ready;
 use crate::space::Memory;
 use crate::task::{TASKS, Task};
 use crate::thread::{QUANTUM_TICKS, State, THREADS, Thread};
+use netdev_driver::claims::Address;
 use netdev_driver::endpoint::WINDOWS_MAX;
 use shmqueue::PeerMisbehaviour;
 
@@ -31,10 +33,21 @@ pub(crate) struct Device {
     pub object: Option<u16>,
     /// The thread that its events resume.
     pub thread: Option<u16>,
+    /// The addresses that its owner has claimed.
+    pub addresses: [Option<Address>; ADDRESSES],
+    /// Nobody has it open, and it is kept for somebody.
+    pub hold: Option<Hold>,
 }
 
 impl Device {
-    pub(crate) const CLOSED: Self = Self { owner: None, port: None, object: None, thread: None };
+    pub(crate) const CLOSED: Self = Self {
+        owner: None,
+        port: None,
+        object: None,
+        thread: None,
+        addresses: [None; ADDRESSES],
+        hold: None,
+    };
 }
 
 /// The kernel. It is large: make it a `static`.
@@ -48,6 +61,8 @@ pub struct Kernel<M: Machine> {
     pub(crate) counters: [u64; COUNT],
     /// By the windows' numbers.
     pub(crate) devices: [Device; WINDOWS_MAX],
+    /// Addresses of tasks that have ended.
+    pub(crate) kept: Kept,
     pub(crate) net_io: NetIo,
     /// Threads that wait for console input.
     pub(crate) typists: List,
@@ -92,6 +107,7 @@ impl<M: Machine> Kernel<M> {
             ready: Ready::new(),
             counters: [0; COUNT],
             devices: [Device::CLOSED; WINDOWS_MAX],
+            kept: Kept::NONE,
             net_io: NetIo::new(),
             typists: List::EMPTY,
             doomed: List::EMPTY,

@@ -28,6 +28,7 @@ pub mod cmdline;
 mod data;
 pub mod elf;
 pub mod frames;
+mod hold;
 mod ipc;
 pub mod kernel;
 mod lifecycle;

@@ -23,6 +23,7 @@ use shmqueue::{
 
 for_all! {
     without_buffers_frames_are_dropped_and_all_goes_on;
+    a_server_that_lags_behind_leaves_frames_in_the_ring;
     floods_of_bad_frames_cost_counters;
     a_device_that_stands_still_is_reset;
     a_locked_pool_defers_frees;
@@ -149,6 +150,43 @@ mod on {
             rig.server.receive();
         }
         assert!(rig.count(Counter::DropNoBuffer) - dropped < 64);
+        rig.settle();
+    }
+
+    /// More frames than the server has buffers for: a few are dropped, the rest wait in the ring, at no cost, and are delivered when
+    /// buffers come back.
+    pub fn a_server_that_lags_behind_leaves_frames_in_the_ring<W: Wire>(queue: QueueKind) {
+        let mut rig = Rig::<W>::new(config(queue));
+        let mut hoard = Vec::new();
+        while let Some(item) = rig.server.space.alloc_cluster() {
+            hoard.push(item);
+        }
+        let mut came = 0;
+        while rig.wire(&ipv4_frame(200, came)) {
+            came += 1;
+        }
+        let outcome = rig.endpoint.interrupt();
+        let lent = rig.count(Counter::DeliveredIpv4);
+        assert!(outcome.again, "who lags behind is looked at again");
+        assert_eq!(rig.count(Counter::DropNoBuffer), 4);
+        for look in 2..8 {
+            assert!(rig.endpoint.poll().again);
+            assert_eq!(
+                (rig.count(Counter::DropNoBuffer), rig.count(Counter::DeliveredIpv4)),
+                (4 * look, lent)
+            );
+        }
+        assert_eq!(rig.server.receive().len() as u64, lent);
+        for item in hoard {
+            rig.server.space.free_chain(item);
+        }
+        // With buffers again no frame is dropped before they are in the ring.
+        while rig.endpoint.poll().again {
+            rig.server.receive();
+        }
+        rig.server.receive();
+        assert_eq!(rig.count(Counter::DropNoBuffer), 28);
+        assert_eq!(rig.count(Counter::DeliveredIpv4) + 28, u64::from(came));
         rig.settle();
     }
 

@@ -90,6 +90,8 @@ pub struct Machine {
     pub blocks: bool,
     /// Waits for a debugger on this TCP port.
     pub gdb: Option<u16>,
+    /// Where a debugger may come later, a Unix socket.
+    pub stub: Option<PathBuf>,
     /// Each instruction takes so many nanoseconds of the guest's time, as a power of two: a machine of a known speed, slow enough to be
     /// overrun by any host.
     pub icount: Option<u8>,
@@ -115,6 +117,7 @@ impl Machine {
             plugin: None,
             blocks: true,
             gdb: None,
+            stub: None,
             icount: None,
             serial: Serial::Piped,
             monitor: None,
@@ -164,6 +167,9 @@ impl Machine {
         }
         if let Some(path) = &self.monitor {
             qemu.arg("-qmp").arg(format!("unix:{},server=on,wait=off", escaped(path)));
+        }
+        if let Some(path) = &self.stub {
+            qemu.arg("-gdb").arg(format!("unix:{},server=on,wait=off", escaped(path)));
         }
         if let Some(port) = self.gdb {
             qemu.args(["-S", "-gdb", &format!("tcp:127.0.0.1:{port}")]);

@@ -1,15 +1,17 @@
 //! Messages and rights.
 
+use std::vec::Vec;
+
 use abi::Error;
 use abi::message::{Disposition, NOTIFY_SEND_ONCE};
 use abi::port::{BOOTSTRAP, TASK_SELF, THREAD_SELF};
 use abi::syscall::{FOREVER, Syscall};
-use abi::thread::{WAKE_MESSAGE, WAKE_RESUMED};
+use abi::thread::{PRIORITY_APPLICATION, PRIORITY_SERVER, WAKE_MESSAGE, WAKE_RESUMED};
 use abi::vm::PROT_READ;
 
 use super::rig::{DATA, Got, Letter, RECEIVE_AT, Rig, TEXT};
 use crate::machine::NetEvent;
-use crate::port::{MESSAGES_PER_TASK, QUEUE_LIMIT};
+use crate::port::{MESSAGES, MESSAGES_FEW, MESSAGES_KEPT, MESSAGES_PER_TASK, QUEUE_LIMIT};
 
 pub(crate) const GRANT: Disposition = Disposition::Move;
 
@@ -109,8 +111,15 @@ fn a_full_queue_refuses_blocks_or_times_out_and_a_send_once_right_passes() {
 #[test]
 fn a_sender_cannot_take_all_of_the_kernel_s_messages() {
     let mut rig = Rig::new();
+    let sent = hoard(&mut rig);
+    assert_eq!(sent, MESSAGES_PER_TASK);
+    rig.audit();
+}
+
+/// Fills queues of the running task's own until a message is refused; how many were not.
+fn hoard(rig: &mut Rig) -> u16 {
     let mut sent = 0;
-    'all: loop {
+    loop {
         let port = rig.call(Syscall::PortAllocate, &[]).value();
         let send = rig.call(Syscall::PortMakeSend, &[port]).value();
         for _ in 0..QUEUE_LIMIT {
@@ -118,13 +127,33 @@ fn a_sender_cannot_take_all_of_the_kernel_s_messages() {
                 Got::Value(0) => sent += 1,
                 other => {
                     assert_eq!(other, Got::Error(Error::NoResources));
-                    break 'all;
+                    return sent;
                 }
             }
         }
     }
-    assert_eq!(sent, MESSAGES_PER_TASK);
-    rig.audit();
+}
+
+#[test]
+fn applications_that_hoard_messages_leave_some_to_others_and_to_servers() {
+    let mut rig = Rig::new();
+    // All children run before `init` does again, each until it has nothing left to do.
+    let mut kept = Vec::new();
+    for child in 1..=5 {
+        let port = rig.call(Syscall::PortAllocate, &[]).value();
+        rig.spawn("a", "", if child == 5 { PRIORITY_SERVER } else { PRIORITY_APPLICATION }, port).value();
+        rig.call(Syscall::ThreadSuspend, &[10_000]);
+        assert_eq!(rig.pick(), Some(child));
+        kept.push(hoard(&mut rig));
+        rig.audit();
+        rig.call(Syscall::ThreadSuspend, &[FOREVER]);
+        rig.m.now += 10_000;
+        rig.kernel.tick(&mut rig.m);
+        assert_eq!(rig.pick(), Some(0));
+    }
+    let general = (MESSAGES - MESSAGES_KEPT) as u16;
+    let rest = general - 2 * MESSAGES_PER_TASK;
+    assert_eq!(kept, [MESSAGES_PER_TASK, MESSAGES_PER_TASK, rest, MESSAGES_FEW, MESSAGES_PER_TASK]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod calls;
 mod data;
 mod deaths;
 mod fake;
+mod holds;
 mod ipc;
 mod lifetimes;
 mod net_io;

@@ -242,6 +242,7 @@ const TABLE: &[(Category, &[&str])] = &[
             "microkernel/src/cmdline.rs",
             "microkernel/src/elf.rs",
             "microkernel/src/heap",
+            "microkernel/src/hold.rs",
             "microkernel/src/lifecycle.rs",
             "microkernel/src/module.rs",
             "microkernel/src/symbols.rs",
