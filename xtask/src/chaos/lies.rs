@@ -94,11 +94,7 @@ fn host(operations: u64, seed: u64) -> Result<()> {
 fn in_a_machine(stage: &Stage<'_>, world: &World, seed: u64) -> Result<()> {
     let window = world.path == "window";
     let mut machine = stage.session.plain_machine(world.nic, Board::Pc)?;
-    machine.arguments = format!(
-        "{} queue={} windows=2",
-        machine.arguments.replace("path=window", &format!("path={}", world.path)),
-        world.queue
-    );
+    machine.arguments += &format!(" path={} queue={} windows=2", world.path, world.queue);
     let mut vm = Vm::boot(&machine)?;
     vm.console.trouble_expected = true; // the reports of what the kernel ends
     let stray = Stray::start()?;

@@ -104,8 +104,8 @@ impl Traffic {
 impl Campaign {
     fn machine(&self, stage: &Stage<'_>) -> Result<Machine> {
         let mut machine = stage.session.plain_machine(self.nic, Board::Pc)?;
-        let path = format!("{}={} {}=1", Path::OPTION, self.path.name(), abi::supervise::CHAOS);
-        machine.arguments = machine.arguments.replace("path=window", &path);
+        machine.set_path(self.path);
+        machine.arguments += &format!(" {}=1", abi::supervise::CHAOS);
         machine.blocks = false;
         Ok(machine)
     }
