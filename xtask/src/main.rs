@@ -36,6 +36,7 @@ mod run;
 mod session;
 mod setup;
 mod spin;
+mod spread;
 mod standalone;
 mod sys;
 mod test;
