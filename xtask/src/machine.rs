@@ -124,6 +124,11 @@ impl Machine {
         }
     }
 
+    /// Says on the kernel's command line by which path applications reach the network; of two words for one thing the later counts.
+    pub fn set_path(&mut self, path: abi::path::Path) {
+        self.arguments += &format!(" {}={}", abi::path::Path::OPTION, path.name());
+    }
+
     /// The command line, ready to be started; QEMU dies with this program.
     pub fn command(&self) -> Command {
         let mut qemu = setup::command(setup::QEMU);

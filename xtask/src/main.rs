@@ -37,6 +37,7 @@ mod run;
 mod session;
 mod setup;
 mod spin;
+mod spread;
 mod standalone;
 mod sys;
 mod test;

@@ -159,11 +159,7 @@ impl Open<'_> {
                 return;
             }
             Refusal::Fragment => {}
-            Refusal::Dropped(cause) => {
-                counts.add(Counter::FramesIn, 1);
-                counts.add(Counter::BytesIn, u64::from(done.len));
-                counts.add(cause, 1);
-            }
+            Refusal::Dropped(cause) => counts.add_frame(done.len, cause),
         }
         self.repost(nic, ledger, done.token.wrapping_sub(self.tag));
     }

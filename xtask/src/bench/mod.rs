@@ -13,7 +13,7 @@ mod targets;
 
 use self::plan::{Boot, Plan, Purpose, System};
 use self::progress::Progress;
-use self::stats::{Samples, Spread, values};
+use self::stats::{Samples, values};
 use self::targets::Figure;
 use crate::cells::{Cell, Measurement, Ports, Setting, Test};
 use crate::cli::{BenchArgs, MachineArgs, Path, Queue};
@@ -25,6 +25,7 @@ use crate::peers::Peer;
 use crate::profile::{self, Places};
 use crate::session::Session;
 use crate::setup::{self, Tool};
+use crate::spread::Spread;
 use crate::traffic::{PATIENCE, datagrams};
 use crate::vm::Vm;
 use crate::{report, run};

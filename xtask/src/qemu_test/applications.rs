@@ -29,8 +29,7 @@ pub const CASES: &[Row] = &[
 /// The most common machine with this way to the network, up.
 pub fn boot(bed: &Bed, path: Path) -> Result<Vm> {
     let mut machine = bed.machine(Nic::E1000, Board::Pc)?;
-    let other = format!("{}={}", Path::OPTION, path.name());
-    machine.arguments = machine.arguments.replace("path=window", &other);
+    machine.set_path(path);
     Vm::boot(&machine)
 }
 

@@ -73,7 +73,7 @@ impl Sweep {
     fn run(&self, stage: &Stage<'_>, name: &str, list: &[Access]) -> Result<()> {
         let campaign = Campaign { path: Path::Window, nic: self.nic, kills: 0, apart_ms: 0 };
         let mut machine = campaign.machine(stage)?;
-        machine.arguments = machine.arguments.replace("queue=dual", &format!("queue={}", self.queue));
+        machine.arguments += &format!(" queue={}", self.queue);
         let socket = stage.session.folder.path().join(format!("stub-{name}"));
         machine.stub = Some(socket.clone());
         let mut vm = Vm::boot(&machine)?;

@@ -20,6 +20,7 @@ use crate::console::{FAULT, PANIC};
 use crate::error::{Context as _, Error, Result, failed};
 use crate::machine::{Board, Machine, Nic, name_of};
 use crate::network::Link;
+use crate::spread::Spread;
 use crate::sys;
 use crate::traffic;
 use crate::vm::Vm;
@@ -105,8 +106,8 @@ impl Traffic {
 impl Campaign {
     fn machine(&self, stage: &Stage<'_>) -> Result<Machine> {
         let mut machine = stage.session.plain_machine(self.nic, Board::Pc)?;
-        let path = format!("{}={} {}=1", Path::OPTION, self.path.name(), abi::supervise::CHAOS);
-        machine.arguments = machine.arguments.replace("path=window", &path);
+        machine.set_path(self.path);
+        machine.arguments += &format!(" {}=1", abi::supervise::CHAOS);
         machine.blocks = false;
         Ok(machine)
     }
@@ -374,9 +375,7 @@ fn print_outages(ms: &[f64], vm: &Vm, before: usize) -> Result<()> {
 }
 
 pub(super) fn median_and_worst(values: &[f64]) -> (f64, f64) {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    (sorted.get(sorted.len() / 2).copied().unwrap_or_default(), sorted.last().copied().unwrap_or_default())
+    Spread::of(values).map_or((0.0, 0.0), |spread| (spread.median, spread.max))
 }
 
 #[cfg(test)]
