@@ -70,8 +70,8 @@ fn usurped(bed: &Bed) -> Result<()> {
     // By message the device has six places, of which five are nobody's.
     for (path, more, spare) in [(Path::Window, "windows=2", 1), (Path::Ipc, "", 5)] {
         let mut machine = bed.machine(Nic::Virtio, Board::Pc)?;
-        let chosen = format!("path={} {more} {CHAOS}=1", path.name());
-        machine.arguments = machine.arguments.replace("path=window", &chosen);
+        machine.set_path(path);
+        machine.arguments += &format!(" {more} {CHAOS}=1");
         let mut vm = Vm::boot(&machine)?;
         let from = vm.console.transcript().len();
         let address = bed.session.link.guest_address();
