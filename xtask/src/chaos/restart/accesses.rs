@@ -119,7 +119,7 @@ impl Sweep {
         );
         super::print_outages(&again, &vm, before.restarts)?;
         if !stage.short {
-            print_missed(&missed);
+            print_missed(&missed, list);
         }
         before.look(&mut vm, link, name)?;
         let said = vm.console.transcript();
@@ -136,13 +136,14 @@ impl Sweep {
 }
 
 /// Says what was never reached: how many instructions of which line. Of a line that is inlined there are many copies.
-fn print_missed(missed: &[&Access]) {
+fn print_missed(missed: &[&Access], list: &[Access]) {
     let mut places = BTreeMap::new();
     for access in missed {
         *places.entry(access.place.as_str()).or_insert(0) += 1;
     }
     for (place, count) in places {
-        println!("    not reached: {count} of {place}");
+        let all = list.iter().filter(|access| access.place == place).count();
+        println!("    not reached: {count} of {all} of {place}");
     }
 }
 
