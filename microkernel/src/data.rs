@@ -12,7 +12,7 @@ use core::mem::offset_of;
 
 use crate::kernel::Kernel;
 use crate::machine::Machine;
-use crate::port::{DATA_PAGES_IN_FLIGHT, DATA_PAGES_PER_TASK};
+use crate::port::{DATA_PAGES_IN_FLIGHT, DATA_PAGES_KEPT, DATA_PAGES_PER_TASK};
 use crate::user;
 
 /// What a sender says of its data, as checked as can be without a look at its memory.
@@ -87,10 +87,12 @@ impl<M: Machine> Kernel<M> {
             Data::Inline => self.memory.frames.free_count() as u64,
             _ => u64::MAX,
         };
-        let owed = u64::from(self.tasks[usize::from(task)].data_pages);
+        let payer = &self.tasks[usize::from(task)];
+        let owed = u64::from(payer.data_pages);
+        let kept = if payer.may_take_the_last(owed == 0) { 0 } else { DATA_PAGES_KEPT };
         let in_flight = u64::from(self.messages.pages_in_flight);
         if owed + pages > DATA_PAGES_PER_TASK.into()
-            || in_flight + pages > DATA_PAGES_IN_FLIGHT.into()
+            || in_flight + pages > (DATA_PAGES_IN_FLIGHT - kept).into()
             || pages > free
         {
             return Err(Error::NoResources);
@@ -104,7 +106,7 @@ impl<M: Machine> Kernel<M> {
             if taken as u64 == pages {
                 break Ok(());
             }
-            let Some(frame) = self.memory.frames.allocate() else { break Err(Error::NoResources) };
+            let Some(frame) = self.memory.frames.allocate_kept() else { break Err(Error::NoResources) };
             self.messages.frames_mut(slot)[taken] = number(frame);
             taken += 1;
             let done = (taken - 1) * PAGE_BYTES as usize;

@@ -2,6 +2,8 @@
 //!
 //! A bitmap with two summaries above it (a set bit: something is free below), so that taking and giving back cost the
 //! same whatever is free, no memory has to be touched to be counted, and a frame given back twice is noticed.
+//!
+//! Some can be kept from what tasks ask for, so that who has what he needs goes on when somebody has taken all the rest.
 
 use core::ops::Range;
 
@@ -24,13 +26,15 @@ pub struct Frames {
     /// Bit set: the word of `middle` is not 0.
     top: [u64; TOPS],
     free_count: usize,
+    /// The last so many are for [`Frames::allocate_kept`] alone.
+    kept: usize,
 }
 
 impl Frames {
     /// No free frame.
     #[must_use]
     pub const fn new() -> Self {
-        Self { free: [0; WORDS], middle: [0; MIDDLES], top: [0; TOPS], free_count: 0 }
+        Self { free: [0; WORDS], middle: [0; MIDDLES], top: [0; TOPS], free_count: 0, kept: 0 }
     }
 
     /// Adds the whole frames within a range of physical addresses; what was free stays free.
@@ -53,8 +57,18 @@ impl Frames {
         }
     }
 
+    /// Keeps the last frames for [`Frames::allocate_kept`].
+    pub const fn keep(&mut self, count: usize) {
+        self.kept = count;
+    }
+
     /// Takes a frame; its contents are what they were.
     pub fn allocate(&mut self) -> Option<u64> {
+        if self.free_count <= self.kept { None } else { self.allocate_kept() }
+    }
+
+    /// Takes a frame, one of those that are kept if there is no other.
+    pub fn allocate_kept(&mut self) -> Option<u64> {
         let top = self.top.iter().position(|&word| word != 0)?;
         let middle = 64 * top + self.top[top].trailing_zeros() as usize;
         let word = 64 * middle + self.middle[middle].trailing_zeros() as usize;
@@ -92,6 +106,12 @@ impl Frames {
     #[must_use]
     pub const fn free_count(&self) -> usize {
         self.free_count
+    }
+
+    /// How many of these are not kept.
+    #[must_use]
+    pub const fn available_count(&self) -> usize {
+        self.free_count.saturating_sub(self.kept)
     }
 
     fn is_free(&self, frame: usize) -> bool {
@@ -165,6 +185,26 @@ mod tests {
         assert_eq!(frames.allocate_contiguous(5, PHYSICAL_END), Some(0x10_3000));
         assert_eq!(frames.allocate_contiguous(3, PHYSICAL_END), None);
         assert_eq!(frames.free_count(), 2);
+    }
+
+    #[test]
+    fn what_is_kept_is_not_for_everybody() {
+        let mut frames = frames();
+        frames.add(0..0x5000);
+        frames.keep(2);
+        let mut taken = std::vec::Vec::new();
+        taken.extend(std::iter::from_fn(|| frames.allocate()));
+        assert_eq!((taken.len(), frames.free_count(), frames.available_count()), (3, 2, 0));
+        taken.extend(std::iter::from_fn(|| frames.allocate_kept()));
+        assert_eq!((taken.len(), frames.free_count()), (5, 0));
+        // What comes back is kept first.
+        for _ in 0..2 {
+            frames.free(taken.pop().unwrap());
+            assert_eq!(frames.allocate(), None);
+        }
+        frames.free(taken.pop().unwrap());
+        assert_eq!(frames.available_count(), 1);
+        assert!(frames.allocate().is_some());
     }
 
     #[test]

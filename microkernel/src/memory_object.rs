@@ -56,7 +56,7 @@ impl MemoryObjects {
     pub fn create<M: Machine>(&mut self, m: &mut M, frames: &mut Frames, pages: u64) -> Result<u16, Error> {
         let index = self.free_slot()?;
         let tables = if pages <= TABLE_ENTRIES { 1 } else { 1 + pages.div_ceil(TABLE_ENTRIES) };
-        if pages > OBJECT_PAGES_MAX || pages + tables > frames.free_count() as u64 {
+        if pages > OBJECT_PAGES_MAX || pages + tables > frames.available_count() as u64 {
             return Err(Error::NoResources);
         }
         // There are enough frames, so from here on nothing fails.

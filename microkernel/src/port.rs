@@ -12,11 +12,17 @@ use abi::vm::PAGE_BYTES;
 use crate::list::{Link, Linked, List};
 use crate::names::Right;
 use crate::net_io::FRAMES_QUEUED;
+use crate::task::TASKS;
 
 /// Ports and port sets, at most.
 pub const PORTS: usize = 1024;
 /// Messages of tasks that are queued and notifications asked for, at most.
-pub const MESSAGES: usize = 256;
+pub const MESSAGES: usize = 384;
+/// Of these the last are kept for tasks that have next to none, and for those above the applications: whoever has all the rest, a request
+/// and its answer still go through.
+pub const MESSAGES_KEPT: usize = TASKS * MESSAGES_FEW as usize;
+/// So many are next to none: one that is sent, and one that asks for a notification.
+pub const MESSAGES_FEW: u16 = 2;
 /// The table of messages: those, and the frames that wait to be received.
 const SLOTS: usize = MESSAGES + FRAMES_QUEUED;
 /// Of these, at most, sent or asked for by one task.
@@ -27,6 +33,8 @@ pub const QUEUE_LIMIT: u16 = 16;
 pub const DATA_PAGES: usize = DATA_MAX / PAGE_BYTES as usize;
 /// Frames of data of all messages that are queued, at most: 4 MiB.
 pub const DATA_PAGES_IN_FLIGHT: u16 = 1024;
+/// Of these the last, as [`MESSAGES_KEPT`], for tasks that have none.
+pub const DATA_PAGES_KEPT: u16 = 256;
 /// Of these, at most, in messages of one task.
 pub const DATA_PAGES_PER_TASK: u16 = 256;
 

@@ -10,7 +10,7 @@ use abi::message::NOTIFY_DEAD_NAME;
 use crate::kernel::{Device, Kernel};
 use crate::machine::{Machine, NetDevice};
 use crate::names::{Inserted, Removed, Right};
-use crate::port::{Holder, Kind, MESSAGES, MESSAGES_PER_TASK, Port};
+use crate::port::{Holder, Kind, MESSAGES, MESSAGES_FEW, MESSAGES_KEPT, MESSAGES_PER_TASK, Port};
 use crate::thread::State;
 
 impl<M: Machine> Kernel<M> {
@@ -161,7 +161,8 @@ impl<M: Machine> Kernel<M> {
     /// [`Error::NoResources`].
     pub(crate) fn take_slot(&mut self, task: u16) -> Result<u16, Error> {
         let payer = &mut self.tasks[usize::from(task)];
-        if payer.messages >= MESSAGES_PER_TASK || usize::from(self.messages.of_tasks) >= MESSAGES {
+        let kept = if payer.may_take_the_last(payer.messages < MESSAGES_FEW) { 0 } else { MESSAGES_KEPT };
+        if payer.messages >= MESSAGES_PER_TASK || usize::from(self.messages.of_tasks) >= MESSAGES - kept {
             return Err(Error::NoResources);
         }
         let slot = self.messages.allocate()?;

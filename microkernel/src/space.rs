@@ -107,7 +107,7 @@ impl Memory {
         pages: u64,
         prot: Prot,
     ) -> Result<u64, Error> {
-        if pages > self.frames.free_count() as u64 {
+        if pages > self.frames.available_count() as u64 {
             return Err(Error::NoResources);
         }
         let start = at.or_else(|| self.find_room(space, pages)).ok_or(Error::NoResources)?;

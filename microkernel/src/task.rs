@@ -1,6 +1,7 @@
 //! Tasks: an address space, a name space, threads.
 
 use abi::syscall::NAME_MAX;
+use abi::thread::PRIORITY_APPLICATION;
 
 use crate::machine::Machine;
 use crate::names::Names;
@@ -13,6 +14,8 @@ pub const TASKS: usize = 64;
 pub struct Task<M: Machine> {
     /// Its number, unique since boot; 0 for a free slot.
     pub id: u64,
+    /// The number of the task that made it; 0 for the first.
+    pub creator: u64,
     /// The program's name.
     pub name: [u8; NAME_MAX],
     /// The length of `name`.
@@ -39,6 +42,7 @@ impl<M: Machine> Task<M> {
     /// A free slot.
     pub const FREE: Self = Self {
         id: 0,
+        creator: 0,
         name: [0; NAME_MAX],
         name_length: 0,
         space: None,
@@ -50,6 +54,12 @@ impl<M: Machine> Task<M> {
         data_pages: 0,
         cpu_ns: 0,
     };
+
+    /// Of what all tasks share, may it take the last? Those may above the applications, who answer them, and who has next to none.
+    #[inline]
+    pub const fn may_take_the_last(&self, has_few: bool) -> bool {
+        has_few || self.ceiling as u64 > PRIORITY_APPLICATION
+    }
 
     /// The program's name.
     pub fn name(&self) -> &[u8] {

@@ -65,7 +65,7 @@ mod on {
                 assert_eq!(frame, ipv4_frame(frame.len(), left));
                 left += 1;
             }
-            rig.assert_counters();
+            rig.counts().assert_settled();
         }
         let rest = rig.server.receive().len() as u32;
         rig.settle();
@@ -83,7 +83,7 @@ mod on {
         for number in 0..64 {
             assert!(rig.wire(&ipv4_frame(1514, number)));
         }
-        assert!(rig.machine.model.borrow().interrupt());
+        assert!(rig.interrupt());
         let _ = rig.endpoint.interrupt();
         assert!(*rig.machine.accesses.borrow() - before <= 2, "a read of the cause, a write of the tail");
         assert_eq!(rig.server.receive().len(), 64);
@@ -218,7 +218,7 @@ mod on {
         let mut rounds = 0;
         while rig.count(Counter::FramesOut) < 500 {
             rig.step();
-            assert!(rig.machine.model.borrow().interrupt(), "a busy device says when it has room");
+            assert!(rig.interrupt(), "a busy device says when it has room");
             let _ = rig.interrupts();
             rounds += 1;
             assert!(rounds < 20);

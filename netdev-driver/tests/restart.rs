@@ -77,7 +77,7 @@ mod on {
 
             rig.endpoint.close(0);
             assert_eq!(rig.endpoint.audit(0), Audit::default(), "the kernel holds nothing");
-            rig.assert_counters();
+            rig.counts().assert_settled();
             // The device goes on with what it had, if it had anything.
             rig.set(false, false);
             rig.step();

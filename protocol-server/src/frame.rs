@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use crate::{
     checksum::{Sum, pseudo_header, pseudo_header_v4},
-    socket::blind::{ACK, Numbers},
+    socket::segment::{ACK, Numbers},
 };
 
 const ETHERNET_HEADER: usize = 14;

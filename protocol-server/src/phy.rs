@@ -12,7 +12,7 @@ use crate::{
     fragments::Fragments,
     frame,
     link::{Built, Link, LinkInfo},
-    socket::blind::Numbers,
+    socket::segment::Numbers,
 };
 
 /// What smoltcp needs to know. It sums UDP datagrams, which only it sees before they are cut into fragments; the checksums of TCP and

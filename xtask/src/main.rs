@@ -17,6 +17,7 @@ mod cpio;
 mod elf;
 mod error;
 mod fuzz;
+mod gdb;
 mod layers;
 mod linux;
 mod loom;

@@ -21,6 +21,10 @@ const PATIENCE: u32 = 4;
 /// The same where several have the device open: one that sleeps must not hold up the frames of the others.
 const PATIENCE_FOR_SEVERAL: u32 = 64;
 
+/// Frames of memory that are kept for what is in messages, packets and socket data: half of a receive ring for each of two openers, and as
+/// much for data. Without them a task that takes all memory would end everybody's connections. A machine with little memory keeps less.
+const KEPT: usize = 512;
+
 /// The device.
 pub struct IpcNet {
     device: DirectDevice<PciHal>,
@@ -50,6 +54,7 @@ pub fn init(
     let hal = PciHal::new(function, machine.clock, &mut machine.space, frames).ok_or(InitError::NoMemory)?;
     let buffers = take_buffers(BYTES, frames).ok_or(InitError::NoMemory)?;
     let device = DirectDevice::new(model, hal, &buffers).map_err(InitError::Nic)?;
+    frames.keep(KEPT.min(frames.free_count() / 16));
     Ok(IpcNet {
         device,
         again: false,
@@ -66,6 +71,17 @@ impl IpcNet {
     #[inline]
     pub fn interrupt(&mut self, kernel: &mut Kernel<Pc>, machine: &mut Pc) -> bool {
         self.device.acknowledge_interrupt() && !self.paused && self.poll(kernel, machine)
+    }
+
+    /// Were frames left in the device's ring?
+    #[inline]
+    pub const fn is_behind(&self) -> bool {
+        self.again || self.paused
+    }
+
+    /// Looks again, before the next tick. The answer is [`IpcNet::interrupt`]'s.
+    pub fn catch_up(&mut self, kernel: &mut Kernel<Pc>, machine: &mut Pc) -> bool {
+        self.poll(kernel, machine)
     }
 
     /// Is there anything to do at this tick? Asked once at each.

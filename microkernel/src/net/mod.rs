@@ -125,14 +125,21 @@ fn timed(kernel: &mut Kernel<Pc>, machine: &mut Pc, work: impl FnOnce(&mut Kerne
     }
 }
 
-/// Nobody wants the processor: the device can have it.
+/// Nobody wants the processor: the device can have it. What it was to wait with for a tick is done now.
 #[inline]
-pub fn idle(machine: &mut Pc) {
+pub fn idle(kernel: &mut Kernel<Pc>, machine: &mut Pc) {
     if machine.nic_quota.idle()
         && let Some(irq) = machine.nic_irq
     {
         machine.pic.unmask(irq);
     }
+    let event = match machine.net.as_deref_mut() {
+        Some(Net::Window(net)) if net.is_behind() => net.catch_up(),
+        Some(Net::Monolithic(net)) if net.is_behind() => net.catch_up(),
+        Some(Net::Ipc(net)) if net.is_behind() => return with_ipc(kernel, machine, ipc::IpcNet::catch_up),
+        _ => return,
+    };
+    kernel.net_event(machine, event);
 }
 
 #[inline]

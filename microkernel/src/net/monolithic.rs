@@ -184,6 +184,17 @@ impl MonolithicNet {
         NetEvent { resume: u32::from(self.server.system.wakes.any()), ..NetEvent::default() }
     }
 
+    /// Is there more than the passes of one interrupt did?
+    #[inline]
+    pub const fn is_behind(&self) -> bool {
+        self.again
+    }
+
+    /// Goes on before the next tick.
+    pub fn catch_up(&mut self) -> NetEvent {
+        self.run()
+    }
+
     /// A tick has passed: timers of the stack, and what the device will not interrupt for.
     #[inline]
     pub fn tick(&mut self, now_ns: u64) -> NetEvent {

@@ -165,6 +165,18 @@ impl WindowNet {
         }
     }
 
+    /// Is there more than one look did, and no interrupt will come for it?
+    #[inline]
+    pub const fn is_behind(&self) -> bool {
+        self.again
+    }
+
+    /// Looks again, before the next tick.
+    pub fn catch_up(&mut self) -> NetEvent {
+        let outcome = self.device.poll();
+        self.event(outcome)
+    }
+
     #[inline]
     fn event(&mut self, outcome: Outcome) -> NetEvent {
         self.again = outcome.again;

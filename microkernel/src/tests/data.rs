@@ -10,7 +10,7 @@ use abi::port::BOOTSTRAP;
 use abi::syscall::{FOREVER, Syscall};
 use abi::vm::{PAGE_BYTES, PROT_READ, PROT_WRITE};
 
-use super::fake::{DATA, DATA_BYTES, Got, Letter, Rig, TEXT};
+use super::rig::{DATA, DATA_BYTES, Got, Letter, Rig, TEXT};
 use crate::port::{DATA_PAGES, DATA_PAGES_IN_FLIGHT, DATA_PAGES_PER_TASK, QUEUE_LIMIT};
 
 const PARENT: u64 = BOOTSTRAP as u64;
@@ -313,5 +313,26 @@ fn a_receiver_without_room_for_rights_or_pages_gets_neither() {
     assert_eq!(rig.call(Syscall::VmDeallocate, &[regions[3], 4096]), Got::Value(0));
     assert_eq!(rig.receive(port, 0), Got::Value(0));
     assert_eq!(rig.letter(0).data.0, regions[3]);
+    rig.audit();
+}
+
+#[test]
+fn data_goes_while_a_task_has_all_memory() {
+    let (mut rig, _) = parent_and_child();
+    let from = allocate(&mut rig, 2);
+    rig.kernel.frames().keep(4);
+    let mut pages = 1 << 16;
+    while pages > 0 {
+        match rig.call(Syscall::VmAllocate, &[pages * PAGE_BYTES, PROT_READ | PROT_WRITE]) {
+            Got::Error(Error::NoResources) => pages /= 2,
+            other => drop(other.value()),
+        }
+    }
+    assert_eq!(rig.call(Syscall::MemoryObjectCreate, &[PAGE_BYTES]), Got::Error(Error::NoResources));
+    let letter = Letter::to(PARENT, 1).with_data(Data::Inline, from, 2 * PAGE_BYTES as u32);
+    for _ in 0..2 {
+        assert_eq!(rig.send(&letter, 0), Got::Value(0));
+    }
+    assert_eq!(rig.send(&letter, 0), Got::Error(Error::NoResources), "as much as is kept");
     rig.audit();
 }

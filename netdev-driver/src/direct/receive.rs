@@ -14,9 +14,6 @@ use crate::{
 /// The device is told of buffers when so many have been given back: one register write for all of them.
 const TELL_AT: u32 = 32;
 
-const DELIVERED: [Counter; 4] =
-    [Counter::DeliveredArp, Counter::DeliveredIpv4, Counter::DeliveredIpv6, Counter::DeliveredOther];
-
 /// A received frame, for the time of a visit.
 #[derive(Clone, Copy, Debug)]
 pub struct Received<'f> {
@@ -189,7 +186,7 @@ impl<N: Nic> Direct<N> {
     fn count_delivered(&mut self, family: Family, len: u32) {
         self.counts.add(Counter::FramesIn, 1);
         self.counts.add(Counter::BytesIn, u64::from(len));
-        self.counts.add(DELIVERED[family as usize], 1);
+        self.counts.add(Counter::DELIVERED[family as usize], 1);
     }
 
     #[inline(always)]

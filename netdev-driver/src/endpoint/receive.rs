@@ -19,9 +19,9 @@ use crate::{
 /// has a ring with fewer than that, which is refilled when a quarter is missing.
 pub(super) const REFILL_AT: u32 = 32;
 
-/// By the family.
-pub(super) const DELIVERED: [Counter; 4] =
-    [Counter::DeliveredArp, Counter::DeliveredIpv4, Counter::DeliveredIpv6, Counter::DeliveredOther];
+/// Frames that find no buffer in one batch before the rest stay in the ring, until some time has passed: a server that has not kept up is not
+/// helped by more, and what the device drops itself costs nothing (Mogul and Ramakrishnan 1996, section 6.4).
+const PATIENCE: u32 = 4;
 
 /// Why a buffer from the receive ring does not go on.
 pub(super) enum Refusal {
@@ -44,14 +44,23 @@ impl Open<'_> {
     ) -> Result<bool, PeerMisbehaviour> {
         // A bit for each queue that got something.
         let mut touched = 0;
+        if nic.rx_posted() <= self.rx_low_water {
+            // The last look ended for that.
+            self.refill(nic, ledger, 1)?;
+        }
         for _ in 0..BUDGET / BATCH as u32 {
-            let taken = self.receive_batch(nic, ledger, counts, &mut touched)?;
+            let (taken, starved) = self.receive_batch(nic, ledger, counts, &mut touched)?;
             let at_least = REFILL_AT.min((self.rx_target / 4).max(1));
             if nic.rx_posted() + at_least <= self.rx_target {
                 self.refill(nic, ledger, at_least)?;
             }
             nic.rx_commit();
-            if taken < BATCH && !nic.rx_rearm() {
+            if starved {
+                if nic.rx_posted() <= self.rx_low_water {
+                    self.again = true;
+                    return Ok(touched != 0 && self.wake(touched, counts));
+                }
+            } else if taken < BATCH && !nic.rx_rearm() {
                 return Ok(touched != 0 && self.wake(touched, counts));
             }
         }
@@ -59,7 +68,8 @@ impl Open<'_> {
         Ok(touched != 0 && self.wake(touched, counts))
     }
 
-    /// Takes a batch off the ring and puts it on the queues, run by run of one family; how many buffers there were.
+    /// Takes a batch off the ring and puts it on the queues, run by run of one family; how many buffers there were, and whether it ended early
+    /// because there were none to lend.
     #[inline(always)]
     fn receive_batch<N: Nic>(
         &mut self,
@@ -67,8 +77,8 @@ impl Open<'_> {
         ledger: &mut Ledger,
         counts: &mut Counts,
         touched: &mut u32,
-    ) -> Result<usize, PeerMisbehaviour> {
-        let (mut taken, mut bytes) = (0, 0);
+    ) -> Result<(usize, bool), PeerMisbehaviour> {
+        let (mut taken, mut bytes, mut patience) = (0, 0, PATIENCE);
         let (mut run, mut run_family) = (0, Family::Ipv4);
         // The ring lends its buffers only while it has enough of them: it must not run dry for want of free ones.
         let mut lendable = nic.rx_posted().saturating_sub(self.rx_low_water);
@@ -93,13 +103,21 @@ impl Open<'_> {
                     self.run[run % BATCH] = item;
                     run += 1;
                 }
-                Err(refusal) => self.refuse(nic, ledger, counts, done, &refusal),
+                Err(refusal) => {
+                    self.refuse(nic, ledger, counts, done, &refusal);
+                    if matches!(refusal, Refusal::Dropped(Counter::DropNoBuffer)) {
+                        patience -= 1;
+                        if patience == 0 {
+                            break;
+                        }
+                    }
+                }
             }
         }
         counts.add(Counter::BytesIn, bytes);
         outcome?;
         self.flush_run(nic, ledger, counts, touched, run, run_family)?;
-        Ok(taken)
+        Ok((taken, patience == 0))
     }
 
     /// One buffer from the ring: whose the frame in it is, or why there is none.
@@ -177,7 +195,7 @@ impl Open<'_> {
         match produced {
             Ok(taken) if taken == run.len() => {
                 *touched |= 1 << family;
-                counts.add(DELIVERED[family], count);
+                counts.add(Counter::DELIVERED[family], count);
                 Ok(())
             }
             // Cannot be, unless the server lies.
@@ -204,7 +222,7 @@ impl Open<'_> {
         let taken = produced.unwrap_or(0);
         if taken != 0 {
             *touched |= 1 << family;
-            counts.add(DELIVERED[family], taken as u64);
+            counts.add(Counter::DELIVERED[family], taken as u64);
         }
         let (cause, outcome) = match produced {
             // The window is about to be closed, and these frames with it.

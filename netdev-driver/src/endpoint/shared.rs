@@ -13,7 +13,7 @@ use shmqueue::{
 
 use super::{
     BATCH, BUDGET, Counts, Endpoint, Mode, Outcome, PRIVATE, SWITCHES, Slot, TAG_SHIFT, WINDOWS_MAX,
-    receive::{DELIVERED, REFILL_AT, Refusal, examine},
+    receive::{REFILL_AT, Refusal, examine},
 };
 use crate::{
     claims::recipients,
@@ -196,7 +196,7 @@ impl<N: Nic> Endpoint<'_, N> {
         if copies == 0 {
             return count(counts, done.len, Counter::DropNoBuffer);
         }
-        count(counts, done.len, DELIVERED[family as usize]);
+        count(counts, done.len, Counter::DELIVERED[family as usize]);
         counts.add(Counter::DeliveredAgain, copies - 1);
         counts.add(Counter::MissedCopies, missed);
     }
@@ -228,7 +228,7 @@ impl<N: Nic> Endpoint<'_, N> {
         lendable += self.nic.rx_posted().saturating_sub(open.rx_low_water);
         match open.look(ledger, done, &mut lendable) {
             Ok((item, family)) => {
-                count(&mut self.counts, done.len, DELIVERED[family as usize]);
+                count(&mut self.counts, done.len, Counter::DELIVERED[family as usize]);
                 slot.append(&mut self.counts, &mut runs[at], item, family);
             }
             Err(refusal) => open.refuse(&mut self.nic, ledger, &mut self.counts, done, &refusal),
@@ -448,7 +448,7 @@ impl Slot<'_> {
             Ok(_) | Err(ProduceError::Full) => Counter::DropQueueFull,
             Err(_) => Counter::DropQueueLocked,
         };
-        counts.take(DELIVERED[family as usize], lost);
+        counts.take(Counter::DELIVERED[family as usize], lost);
         counts.add(cause, lost);
         // Back into the stash they came from, as far as that was not filled again; the rest is the server's loss.
         if let Some((open, ledger)) = self.parts() {

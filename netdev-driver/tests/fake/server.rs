@@ -2,13 +2,13 @@
 
 use std::ptr::NonNull;
 
-use abi::window::{Layout, Queue, QueueKind, RING_ITEMS};
+use abi::window::{Layout, Queue, RING_ITEMS};
 use mbuf::{Flags, ProtocolSpace, View};
 use shmqueue::{
     Item,
     queue::{
         Consume, Produce,
-        either::{Either, EitherInConsumer, EitherOutProducer, EitherQueue},
+        either::{EitherInConsumer, EitherOutProducer, EitherQueue},
     },
 };
 
@@ -27,14 +27,8 @@ pub struct Server {
 
 /// A queue of the window.
 pub fn queue(base: NonNull<u8>, layout: &Layout, queue: Queue) -> EitherQueue<'static, RING_ITEMS> {
-    // SAFETY: inside the window, which is leaked.
-    let at = unsafe { base.add(layout.queue_at(queue) as usize) };
-    match layout.config.queue {
-        // SAFETY: a queue is atomics only.
-        QueueKind::Dual => Either::Dual(unsafe { at.cast().as_ref() }),
-        // SAFETY: as above.
-        QueueKind::Ring => Either::Ring(unsafe { at.cast().as_ref() }),
-    }
+    // SAFETY: of this layout, and leaked.
+    unsafe { netdev_driver::queue_at(base, layout, queue) }
 }
 
 impl Server {

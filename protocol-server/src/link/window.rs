@@ -8,19 +8,17 @@
 //! The server trusts the kernel, and so borrows the bytes of buffers that it owns. The kernel does not trust the server.
 #![expect(unsafe_code, reason = "borrows the bytes of buffers in the window that the server owns")]
 
-use abi::window::{
-    DUAL_BLOCK_BYTES, Header, Layout, M_WANT_AT, POOLS_MAX, Queue, QueueKind, RING_BLOCK_BYTES, RING_ITEMS,
-};
+use abi::window::{Header, Layout, POOLS_MAX, Queue, RING_ITEMS};
 use alloc::{vec, vec::Vec};
 use core::ptr::NonNull;
-use mbuf::{Blank, Flags, Geometry, INTERNAL_BYTES, Places, ProtocolSpace, View};
+use mbuf::{Blank, Flags, INTERNAL_BYTES, ProtocolSpace, View};
+use netdev_driver::{geometry, queue_at};
 use shmqueue::{
-    DualQueue, Item, PeerMisbehaviour,
+    Item, PeerMisbehaviour,
     queue::{
         Consume, Produce,
         either::{Either, EitherInConsumer, EitherOutProducer, EitherQueue},
     },
-    ring::Ring,
 };
 
 use self::kept::{Kept, keep_unsent};
@@ -45,9 +43,6 @@ const BURST: usize = 64;
 const DEFERRED: usize = 64;
 /// The longest frame that fits into a buffer.
 const BUFFER: usize = abi::window::CLUSTER_BYTES as usize;
-
-const _: () = assert!(DualQueue::BYTES <= DUAL_BLOCK_BYTES as usize && align_of::<DualQueue>() <= 64);
-const _: () = assert!(size_of::<Ring<RING_ITEMS>>() <= RING_BLOCK_BYTES as usize);
 
 /// Why a window cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,38 +95,6 @@ impl RxFrame for WindowFrame<'_> {
     #[inline(always)]
     fn checksum_good(&self) -> bool {
         self.checksum_good
-    }
-}
-
-fn geometry(layout: &Layout) -> Option<Geometry> {
-    Geometry::new(Places {
-        pools: layout.config.pools,
-        mbufs_per_pool: layout.config.mbufs_per_pool,
-        clusters_per_pool: layout.config.clusters_per_pool,
-        space_control: M_WANT_AT,
-        pool_controls: layout.pools_at,
-        reference_counts: layout.references_at,
-        mbufs: layout.mbufs_at,
-        clusters: layout.clusters_at,
-        external: 0,
-        external_bytes: 0,
-        window_bytes: layout.bytes,
-    })
-    .ok()
-}
-
-/// A queue of the window.
-///
-/// # Safety
-/// For `'w`, a window of this layout is mapped at `base`, readable and writable.
-unsafe fn queue_of<'w>(base: NonNull<u8>, layout: &Layout, queue: Queue) -> EitherQueue<'w, RING_ITEMS> {
-    // SAFETY: the queue's block lies inside the layout.
-    let at = unsafe { base.byte_add(layout.queue_at(queue) as usize) };
-    match layout.config.queue {
-        // SAFETY: as large as the block (asserted above), aligned to 64 bytes, all atomics.
-        QueueKind::Dual => Either::Dual(unsafe { at.cast().as_ref() }),
-        // SAFETY: as above.
-        QueueKind::Ring => Either::Ring(unsafe { at.cast().as_ref() }),
     }
 }
 
@@ -201,8 +164,8 @@ impl<'w, D: Doorbell> WindowLink<'w, D> {
         // SAFETY: 1. as promised, and the layout lies inside `length`. 2. Buffers are borrowed here only while the server owns
         // them, and the kernel leaves those alone, by 3.
         let view = unsafe { View::new(base, geometry) };
-        // SAFETY: 1. as promised, and the layout lies inside `length`.
-        let queue = |queue| unsafe { queue_of(base, &layout, queue) };
+        // SAFETY: as promised by 1 and 2, and the layout lies inside `length`.
+        let queue = |queue| unsafe { queue_at(base, &layout, queue) };
         let queues = [
             queue(Queue::InArp),
             queue(Queue::InIpv4),

@@ -339,6 +339,40 @@ fn endpoint_of(address: [u8; 4], port: u16) -> Endpoint {
     Endpoint { family: 4, address: bytes, port: port.into() }
 }
 
+/// What captures of slow transfers showed: after a loss near a stream's end the peer had to send its FIN again and again, until it came alone.
+#[test]
+fn a_stream_ends_as_soon_as_all_of_it_has_come() {
+    // In another order; and in order, but the FIN only when all else had come out of order.
+    for orders in [vec![1, 0], vec![2, 0, 1]] {
+        let mut net = Net::new(Faults::default(), 14);
+        let (_listener, mut client, mut server) = connected(&mut net, 80);
+        client.write(&[7; 2000]);
+        client.wish(wishes::SHUTDOWN);
+        net.nodes[0].server.pass(Instant::from_micros(net.micros));
+        let receiver = &mut net.nodes[1].server;
+        let mut segments = receiver.stack.link.intercept();
+        assert_eq!(segments.len(), 2);
+        segments.push(without_fin(&segments[1]));
+        for segment in orders {
+            assert_eq!(server.state(), State::Established);
+            receiver.stack.link.inject(segments[segment].clone());
+            receiver.pass(Instant::from_micros(net.micros));
+        }
+        assert_eq!(server.state(), State::HalfClosed);
+        assert_eq!(server.read(&mut [0; 3000]), 2000);
+    }
+}
+
+/// A segment over IPv4 as it was before the sender knew that it was the last.
+fn without_fin(segment: &[u8]) -> Vec<u8> {
+    let mut segment = segment.to_vec();
+    assert_eq!(segment[47] & 1, 1, "a FIN");
+    segment[47] ^= 1;
+    let sum = u16::from_be_bytes([segment[50], segment[51]]);
+    segment[50..52].copy_from_slice(&(sum + 1).to_be_bytes());
+    segment
+}
+
 /// What a campaign of scripts found: many that ask for us in many names push the peer out of the table of neighbours, and half-open connections
 /// to nobody take all the turns to ask for it again.
 #[test]

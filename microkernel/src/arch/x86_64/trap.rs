@@ -97,7 +97,10 @@ extern "C" fn next_context() -> Entry {
                 return Entry { context: pointer, switch_space: u64::from(switch_space) };
             }
             Next::Idle => {
-                net::idle(machine);
+                net::idle(kernel, machine);
+                if kernel.is_wanted() {
+                    continue;
+                }
                 // SAFETY: the one place where ring 0 takes an interrupt. Its handler keeps the callee-saved
                 // registers only, hence the clobbers; `sti` holds interrupts back for one instruction more, so
                 // that none is lost before the `hlt`.

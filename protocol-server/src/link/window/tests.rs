@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::frame::ChecksumRequest;
-use abi::window::Config;
+use abi::window::{Config, QueueKind};
 use core::{cell::Cell, ops::ControlFlow};
 use mbuf::{InterruptSpace, NoLedger};
 use shmqueue::{
@@ -52,7 +52,7 @@ fn window(queue: QueueKind, bells: &Cell<u32>) -> (Kernel, WindowLink<'static, B
     let view = unsafe { View::new(base, geometry(&layout).expect("a geometry")) };
     mbuf::init(&view);
     // SAFETY: a window of this layout, mapped for ever.
-    let queue = |queue| unsafe { queue_of(base, &layout, queue) };
+    let queue = |queue| unsafe { queue_at(base, &layout, queue) };
     let mut out = queue(Queue::Out).out_consumer(view);
     out.start_idle();
     let kernel = Kernel {

@@ -17,6 +17,7 @@ use super::{Books, SOON, boot_wired, counter, paths, start_echo, stretch};
 use crate::chaos::Stage;
 use crate::chaos::wire::segment::{Segment, flag};
 use crate::error::{Context as _, Result, failed};
+use crate::machine::Nic;
 use crate::relay::Random;
 use crate::sys;
 use crate::traffic;
@@ -40,7 +41,7 @@ pub fn run(stage: &Stage<'_>) -> Result<()> {
 
 fn one_path(stage: &Stage<'_>, path: Path, time: Duration) -> Result<()> {
     let guest = stage.session.link.guest_address();
-    let (mut vm, relay) = boot_wired(stage, path, None)?;
+    let (mut vm, relay) = boot_wired(stage, path, Nic::E1000, None)?;
     let wire = Wire::beside(&relay)?;
     start_echo(&mut vm, ECHO)?;
     let mut established = traffic::connect((guest, ECHO).into())?;

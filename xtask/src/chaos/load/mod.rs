@@ -132,22 +132,22 @@ pub fn audit(vm: &mut Vm) -> Result<()> {
 
 /// A machine on this path, up, with more on the kernel's command line.
 pub fn boot(stage: &Stage<'_>, path: Path, more: &str) -> Result<Vm> {
-    Vm::boot(&machine(stage, path, more)?)
+    Vm::boot(&machine(stage, path, Nic::E1000, more)?)
 }
 
 /// As [`boot`], with a [`forge::Wire`] into it beside the tap.
-pub fn boot_wired(stage: &Stage<'_>, path: Path, icount: Option<u8>) -> Result<(Vm, Relay)> {
+pub fn boot_wired(stage: &Stage<'_>, path: Path, nic: Nic, icount: Option<u8>) -> Result<(Vm, Relay)> {
     // As many frames wait before the machine as a tap holds; without the permission, ten.
     std::fs::write("/proc/sys/net/unix/max_dgram_qlen", "500").ok();
     let relay = Relay::start(stage.session.folder.path(), Impairment::default(), 0)?;
-    let mut machine = machine(stage, path, "")?;
+    let mut machine = machine(stage, path, nic, "")?;
     machine.backend = relay.backend();
     machine.icount = icount;
     Ok((Vm::boot(&machine)?, relay))
 }
 
-fn machine(stage: &Stage<'_>, path: Path, more: &str) -> Result<Machine> {
-    let mut machine = stage.session.plain_machine(Nic::E1000, Board::Pc)?;
+fn machine(stage: &Stage<'_>, path: Path, nic: Nic, more: &str) -> Result<Machine> {
+    let mut machine = stage.session.plain_machine(nic, Board::Pc)?;
     let option = format!("{}={}", Path::OPTION, path.name());
     machine.arguments = format!("{} {more}", machine.arguments.replace("path=window", &option));
     if path == Path::Monolithic {
