@@ -45,6 +45,7 @@ mod on {
             let first = number;
             for _ in 0..random.below(6) {
                 rig.set(random.below(4) == 0, random.below(2) == 0);
+                rig.server.keeps = random.below(2) == 0;
                 for _ in 0..random.below(40) {
                     let _ = rig.wire(&ipv4_frame(60 + random.below(1400) as usize, number));
                     number += 1;

@@ -15,7 +15,7 @@ use crate::machine::{self, Machine};
 use crate::sys;
 
 /// How long a boot may take, network and all.
-pub const BOOT: Duration = Duration::from_secs(60);
+pub const BOOT: Duration = Duration::from_secs(120);
 
 /// Instructions of one marked region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

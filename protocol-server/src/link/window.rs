@@ -21,7 +21,10 @@ use shmqueue::{
     },
 };
 
+use self::kept::{Kept, keep_unsent};
 use super::{Built, Link, LinkAudit, LinkInfo, RxFrame};
+
+mod kept;
 
 /// Starts the device when it is idle and the OUT queue is not.
 pub trait Doorbell {
@@ -61,6 +64,8 @@ pub struct WindowLink<'w, D> {
     stash: Vec<Blank<'w>>,
     /// Packets to send with what fits into an mbuf.
     small: Vec<Blank<'w>>,
+    /// Those that were sent, and are to come back to the stash.
+    kept: Kept<'w>,
     /// Frames to go onto the OUT queue.
     burst: Vec<Item>,
     /// The last [`receive`](Link::receive) stopped at its limit: there may be frames that no control block shows.
@@ -179,6 +184,7 @@ impl<'w, D: Doorbell> WindowLink<'w, D> {
             out: queue(Queue::Out).out_producer(view),
             stash: Vec::with_capacity(STASH),
             small: Vec::with_capacity(STASH),
+            kept: Kept::new(geometry.clusters()),
             burst: Vec::with_capacity(BURST),
             frames_left: false,
             deferred_left: false,
@@ -237,8 +243,18 @@ impl<'w, D: Doorbell> WindowLink<'w, D> {
         }
     }
 
+    /// Fills the stash with what was sent and has left, or else from the pools.
     #[inline(never)]
     fn refill(&mut self) -> bool {
+        while self.stash.len() < STASH
+            && let Some(blank) = self.kept.take_sent()
+        {
+            self.stash.push(blank);
+        }
+        !self.stash.is_empty() || self.refill_from_pools()
+    }
+
+    fn refill_from_pools(&mut self) -> bool {
         let stash = &mut self.stash;
         self.space.alloc_blank_cluster_batch(STASH as u32, |blank| stash.push(blank)) != 0
     }
@@ -349,7 +365,11 @@ impl<'w, D: Doorbell> Link for WindowLink<'w, D> {
             return result;
         };
         let mbuf = blank.mbuf();
-        let place = if blank.has_cluster() { Flags::PACKET.with(Flags::EXTERNAL) } else { Flags::PACKET };
+        let place = match blank.has_cluster() {
+            false => Flags::PACKET,
+            true if self.kept.push(blank) => Flags::PACKET.with(Flags::EXTERNAL).with(Flags::KEEP),
+            true => Flags::PACKET.with(Flags::EXTERNAL),
+        };
         let flags = match checksum {
             Some(request) => {
                 mbuf.set_checksum(request.start, request.offset);
@@ -374,8 +394,8 @@ impl<'w, D: Doorbell> Link for WindowLink<'w, D> {
         let sent = self.out.produce_batch(&self.burst).unwrap_or(0);
         if sent < self.burst.len() {
             // Cannot be: all are mbufs of ours; a dual queue's second half is free when the first is not, and a ring has room for all mbufs.
-            let unsent = &self.burst[sent..];
-            self.space.free_batch(unsent);
+            let (unsent, view) = (&self.burst[sent..], *self.space.view());
+            self.space.free_each(unsent.iter().copied().filter(|&item| !keep_unsent(&view, item)));
             self.no_buffer += unsent.len() as u64;
         }
         self.burst.clear();
@@ -409,7 +429,7 @@ impl<'w, D: Doorbell> Link for WindowLink<'w, D> {
     }
 
     fn lent(&self) -> (u32, u32) {
-        let clusters = self.stash.len() as u32;
+        let clusters = self.stash.len() as u32 + self.kept.len();
         (clusters + self.small.len() as u32, clusters)
     }
 
@@ -430,6 +450,8 @@ impl<'w, D: Doorbell> Link for WindowLink<'w, D> {
             queues_filled |= u32::from(!queue.is_empty()) << number;
         }
         let (mbufs_lent, clusters_lent) = self.lent();
+        let away = self.kept.away();
+        let (mbufs_lent, clusters_lent) = (mbufs_lent - away, clusters_lent - away);
         let audit = LinkAudit {
             pools: geometry.pools(),
             mbufs: geometry.mbufs(),

@@ -50,6 +50,26 @@ struct Ring<M> {
     memory: Exclusive<M>,
     /// The numbers of the segment that the connection sent last.
     sent: Option<Numbers>,
+    /// The sequence number of its first byte, and that behind the last segment; unless that was sent along with other connections'.
+    first: Option<u32>,
+    end: u32,
+}
+
+impl<M> Ring<M> {
+    const fn new(handle: SocketHandle, memory: Exclusive<M>) -> Self {
+        Self { handle, memory, sent: None, first: None, end: 0 }
+    }
+
+    #[inline(always)]
+    fn note(&mut self, numbers: Numbers, payload: u32) {
+        self.sent = Some(numbers);
+        let seq = numbers.seq().unwrap_or_default();
+        self.end = seq.wrapping_add(payload);
+        if numbers.begins() {
+            self.end = seq.wrapping_add(1);
+            self.first = Some(self.end);
+        }
+    }
 }
 
 impl<M: SharedMemory> Sockets<M> {
@@ -81,20 +101,20 @@ impl<M: SharedMemory> Sockets<M> {
         // `drop` comes to after `set`; `take` moves both, `renew` drops the socket before it makes another slice.
         let bytes = unsafe { core::slice::from_raw_parts_mut(ring.address().as_ptr(), ring.length()) };
         let handle = self.set.add(new_socket(bytes, tx_bytes));
-        self.rings.push(Ring { handle, memory: ring, sent: None });
+        self.rings.push(Ring::new(handle, ring));
         handle
     }
 
     /// Moves a connection, ring and all, to a set of its own.
     pub fn take(&mut self, handle: SocketHandle) -> Option<(Self, SocketHandle)> {
         let place = self.rings.iter().position(|ring| ring.handle == handle)?;
-        let Ring { memory, sent, .. } = self.rings.swap_remove(place);
+        let ring = self.rings.swap_remove(place);
         let mut taken = Self::with_capacity(1);
         let handle = match self.set.remove(handle) {
             Any::Tcp(tcp) => taken.set.add(tcp),
             _ => return None, // only connections have rings
         };
-        taken.rings.push(Ring { handle, memory, sent });
+        taken.rings.push(Ring { handle, ..ring });
         Some((taken, handle))
     }
 
@@ -188,33 +208,46 @@ impl<M: SharedMemory> Sockets<M> {
         deadline
     }
 
+    /// Up to where the one connection here has sent its stream, if that is known.
+    #[inline(always)]
+    pub fn sent_to(&self) -> Option<u32> {
+        match &self.rings[..] {
+            [only] => Some(only.end.wrapping_sub(only.first?)),
+            _ => None,
+        }
+    }
+
     /// Remembers what the last segment said; whether the stream that comes has ended by that.
     #[inline(always)]
     fn note_sent<L: Link>(&mut self, stack: &mut Stack<L>) -> bool {
-        self.remember(stack.traffic.numbers);
+        self.remember(stack.traffic.numbers, stack.traffic.payload);
         self.end.is_some() && self.reach_end(stack)
     }
 
     #[inline(always)]
-    fn remember(&mut self, numbers: Numbers) {
+    fn remember(&mut self, numbers: Numbers, payload: u32) {
         match &mut self.rings[..] {
             [only] => {
-                only.sent = Some(numbers);
+                only.note(numbers, payload);
                 self.closed = numbers.closes();
             }
-            _ => self.remember_one_of_many(numbers),
+            _ => self.remember_one_of_many(numbers, payload),
         }
     }
 
     /// A listener's: the connection is the one with the port that the segment went to. If there are several, none is known.
     #[cold]
-    fn remember_one_of_many(&mut self, numbers: Numbers) {
+    fn remember_one_of_many(&mut self, numbers: Numbers, payload: u32) {
         let Self { set, rings, .. } = self;
         let to = |handle| set.get::<tcp::Socket<'_>>(handle).remote_endpoint().map(|remote| remote.port);
         let ours = |ring: &&mut Ring<M>| to(ring.handle) == Some(numbers.remote_port());
-        let known = (rings.iter_mut().filter(ours).count() == 1).then_some(numbers);
+        let known = rings.iter_mut().filter(ours).count() == 1;
         for ring in rings.iter_mut().filter(ours) {
-            ring.sent = known;
+            if known {
+                ring.note(numbers, payload);
+            } else {
+                (ring.sent, ring.first) = (None, None);
+            }
         }
     }
 
@@ -239,7 +272,7 @@ impl<M: SharedMemory> Sockets<M> {
             // Behind what has come, it was no end.
             Some(end) if end.missing(sent) == 0 => {
                 stack.ingress(&end.into_segment(), &mut self.set);
-                self.remember(stack.traffic.numbers);
+                self.remember(stack.traffic.numbers, stack.traffic.payload);
                 true
             }
             _ => false,

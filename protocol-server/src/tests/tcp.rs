@@ -65,6 +65,43 @@ fn a_bad_wire_costs_time_not_bytes() {
     }
 }
 
+/// The congestion window grows by acknowledgments, so while anything is held back each of them counts.
+#[test]
+fn acknowledgments_are_passed_over_only_where_all_has_been_sent() {
+    for passive in [false, true] {
+        let mut net = Net::new(Faults::default(), 21);
+        let (_listener, client, server) = connected(&mut net, 5001);
+        // Who sends: the one who connected, or the other.
+        let (at, mut from, mut to) = if passive { (1, server, client) } else { (0, client, server) };
+        let count = |net: &Net, counter| net.nodes[at].server.counters().get(counter);
+        // As much as smoltcp takes at once, and more than the window lets go at the beginning.
+        assert_eq!(from.write(&(0..100_000).map(pattern).collect::<Vec<_>>()), 100_000);
+        let (mut bytes, mut read, mut held_back) = (vec![0; 100_000], 0, 0);
+        net.run("the beginning", |net| {
+            read += to.read(&mut bytes[read..]);
+            if count(net, ServerCounter::StackCopiedBytes) < 100_000 {
+                assert_eq!(count(net, ServerCounter::AcksSuperseded), 0);
+                held_back += 1;
+            }
+            read == 100_000
+        });
+        assert!(bytes.iter().enumerate().all(|(at, byte)| *byte == pattern(at)));
+        assert!(held_back > 1, "{held_back}");
+        // Until the window holds all that may be on its way. The other end takes that in several passes, and says so in each.
+        let before = count(&net, ServerCounter::AcksSuperseded);
+        let mut transfer = Transfer::new(12_000_000, 8192);
+        while !transfer.go_on(&mut from, &mut to) {
+            for node in [at, 1 - at, 1 - at, 1 - at] {
+                net.nodes[node].server.pass(Instant::from_micros(net.micros));
+                transfer.go_on(&mut from, &mut to);
+                net.micros += 50;
+            }
+        }
+        let passed_over = count(&net, ServerCounter::AcksSuperseded) - before;
+        assert!(passed_over > 20, "{passed_over}");
+    }
+}
+
 #[test]
 fn sixty_four_connections_at_once() {
     let mut net = Net::new(Faults { loss: 5, ..Faults::default() }, 3);
