@@ -417,7 +417,7 @@ mod on {
                 0,
                 before[6],
                 0,
-            ])
+            ]);
         };
         rig.server.space.free_chain(other);
         rig.sent();

@@ -255,7 +255,7 @@ impl<M: SharedMemory> Sockets<M> {
     /// anything to lose yet.
     #[cold]
     fn instead_of(&mut self, frame: &[u8]) -> Option<Vec<u8>> {
-        let [Ring { handle, memory, sent: Some(sent) }] = &self.rings[..] else { return None };
+        let [Ring { handle, memory, sent: Some(sent), .. }] = &self.rings[..] else { return None };
         match Ending::of(frame, sent, memory.length()) {
             Ending::Reached(alone) => return Some(alone),
             Ending::Ahead(ahead) => self.end = Some(ahead),
