@@ -17,8 +17,9 @@ use abi::path::Path;
 
 use super::forge::{Wire, datagram, ipv4};
 use super::plot::{Curve, plot};
-use super::{Books, SOON, boot_wired, counter, start_echo};
+use super::{Books, SOON, boot_wired, start_echo};
 use crate::chaos::Stage;
+use crate::checks::counter;
 use crate::error::{Context as _, Result, failed};
 use crate::machine::{Nic, name_of};
 use crate::sys;
