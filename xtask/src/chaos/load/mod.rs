@@ -150,10 +150,6 @@ fn machine(stage: &Stage<'_>, path: Path, nic: Nic, more: &str) -> Result<Machin
     let mut machine = stage.session.plain_machine(nic, Board::Pc)?;
     let option = format!("{}={}", Path::OPTION, path.name());
     machine.arguments = format!("{} {more}", machine.arguments.replace("path=window", &option));
-    if path == Path::Monolithic {
-        // The connections of `stretch` and a listener's backlog do not fit into the heap that there is without a word.
-        machine.arguments += " heap=96";
-    }
     Ok(machine)
 }
 
