@@ -11,6 +11,7 @@ mod build;
 mod capture;
 mod cells;
 mod chaos;
+mod checks;
 mod cli;
 mod console;
 mod cpio;

@@ -1,8 +1,8 @@
 //! supervisor: starts the protocol servers, watches them, and starts them again ([`abi::supervise`]).
 //!
-//! A server that ends, for whatever reason, is told by the kernel. One that hangs is found by a question now and then that a
-//! living server answers: twice a second. No packet costs anything for it. It can be asked as soon as it has registered for that
-//! ([`CONTROL`]), and has a while for it; how long it then takes to get an address is its network's business.
+//! That a server has ended, for whatever reason, the kernel tells. One that hangs is found by a question, twice a second, that a living
+//! server answers. No packet costs anything for it. It can be asked as soon as it has registered for that ([`CONTROL`]), and has a while
+//! for it; how long it then takes to get an address is its network's business.
 //!
 //! The supervisor may die like any other task: `init` has the servers' tasks and leases, and the next supervisor adopts them.
 #![no_std]
@@ -40,7 +40,7 @@ userlib::entry!(main);
 
 /// Between two questions.
 const PERIOD: Duration = Duration::from_millis(500);
-/// How long the answer to one may take. Asked of once more after that: it may have been the machine that stood still.
+/// How long the answer to one may take, twice: it may have been the machine that stood still, and the answer is there now.
 const PATIENCE: Duration = Duration::from_millis(1000);
 /// How long a server may take until it can be asked. It is given this twice, for the same reason.
 const START_PATIENCE: Duration = Duration::from_millis(1500);
@@ -146,7 +146,7 @@ struct Server {
     /// Where its answers come, and the name service's. One for each life: what comes too late goes nowhere.
     replies: ReceiveRight,
     lease: Option<Lease>,
-    /// A question has been out since then; it was put so often.
+    /// A question has been out since then; the answer's time is running for so many times.
     asked: Option<(Instant, u32)>,
     /// When there is something to be done.
     next: Instant,

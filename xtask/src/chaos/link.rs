@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use super::Stage;
 use super::restart::peers::{Peers, Seen};
 use super::restart::{PORTS, check_transfers, median_and_worst, wait_for};
-use crate::error::{Result, failed};
+use crate::checks;
+use crate::error::{Error, Result, failed};
 use crate::machine::{Board, Nic, name_of};
 use crate::monitor::Monitor;
 use crate::relay::Random;
@@ -83,10 +84,6 @@ fn pull(stage: &Stage<'_>, nic: Nic, times: u32) -> Result<()> {
             ));
         }
     }
-    std::thread::sleep(Duration::from_millis(300));
-    let output = vm.console.command("mbstat -c", SOON)?;
-    if !output.contains("mbstat: balanced") {
-        return failed(format!("{name}: the books don't balance:\n{output}"));
-    }
+    checks::audit(&mut vm).map_err(|error| Error::Failed(format!("{name}: {}", error.message())))?;
     vm.power_off()
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use pattern::Digest;
 
 use super::{Bed, Row, SOON};
+use crate::checks;
 use crate::console::{FAULT, PROMPT};
 use crate::error::{Context as _, Result, failed};
 use crate::machine::{Board, Nic};
@@ -14,7 +15,7 @@ use crate::network::TAP;
 use crate::relay::Random;
 use crate::results::Fields;
 use crate::sys::PacketSocket;
-use crate::traffic::{self, Until, checksum};
+use crate::traffic::{self, checksum};
 use crate::vm::Vm;
 
 /// This group's tests.
@@ -264,15 +265,7 @@ pub fn badcalls(bed: &Bed) -> Result<()> {
 
 /// A transfer in the ordinary way.
 pub fn works_still(bed: &Bed, vm: &mut Vm) -> Result<()> {
-    vm.console.type_line("ttcp -r -s -p 5032 -M")?;
-    vm.console.expect("listening on 5032", SOON)?;
-    let to = bed.session.link.guest(5032);
-    let sent = traffic::send(&mut traffic::connect(to)?, 8192, Until::Bytes(500_000)).context("sender")?;
-    let output = vm.console.expect(PROMPT, SOON)?;
-    match Fields::require(&output, "ttcp")?.number("bytes") {
-        Some(bytes) if bytes == sent.count => Ok(()),
-        _ => failed(format!("{} bytes were sent: {output}", sent.count)),
-    }
+    checks::into_guest(vm, &bed.session.link, 5032, (8192, 500_000), SOON)
 }
 
 pub fn faults(bed: &Bed) -> Result<()> {
@@ -302,7 +295,7 @@ pub fn faults(bed: &Bed) -> Result<()> {
         }
     }
     works_still(bed, &mut vm)?;
-    bed.audit(&mut vm)?;
+    checks::audit(&mut vm)?;
     if vm.console.transcript().contains(crate::console::PANIC) {
         return failed("the kernel panicked over a task's fault");
     }

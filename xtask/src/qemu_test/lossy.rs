@@ -4,15 +4,15 @@ use std::io::Read as _;
 use std::thread;
 use std::time::Duration;
 
-use pattern::{Digest, Verifier};
+use pattern::Verifier;
 
 use super::transfers::Pinger;
 use super::{Bed, Row, SOON};
+use crate::checks;
 use crate::console::PROMPT;
 use crate::error::{Context as _, Result, failed};
 use crate::machine::{Board, Nic};
 use crate::relay::{self, Impairment, Random, Relay};
-use crate::results::Fields;
 use crate::traffic::{self, Until};
 use crate::{sys, vm::Vm};
 
@@ -22,9 +22,7 @@ pub const CASES: &[Row] = &[
     ("duplication", true, |bed| impaired(bed, Impairment { duplicate: 500, ..CLEAN })),
     ("reordering", true, |bed| impaired(bed, Impairment { reorder: 500, ..CLEAN })),
     ("corruption", true, |bed| impaired(bed, Impairment { corrupt: 200, ..CLEAN })),
-    ("all-accidents", true, |bed| {
-        impaired(bed, Impairment { loss: 100, duplicate: 100, reorder: 200, corrupt: 100 })
-    }),
+    ("all-accidents", true, all_accidents),
     ("peer-resets", false, peer_resets),
     ("peer-closes-its-window", false, closed_window),
     ("start-and-stop", true, start_and_stop),
@@ -33,6 +31,11 @@ pub const CASES: &[Row] = &[
 
 const CLEAN: Impairment = Impairment { loss: 0, duplicate: 0, reorder: 0, corrupt: 0 };
 const SLOWLY: Duration = Duration::from_secs(120);
+
+/// Some of everything.
+pub fn all_accidents(bed: &Bed) -> Result<()> {
+    impaired(bed, Impairment { loss: 100, duplicate: 100, reorder: 200, corrupt: 100 })
+}
 
 /// Two megabytes each way over the relay; where the host's kernel has netem, into the guest by that too.
 fn impaired(bed: &Bed, impairment: Impairment) -> Result<()> {
@@ -65,25 +68,8 @@ fn impaired(bed: &Bed, impairment: Impairment) -> Result<()> {
 
 fn both_ways(bed: &Bed, vm: &mut Vm, bytes: u64) -> Result<()> {
     let link = &bed.session.link;
-    let listener = traffic::listen(link.listen_address(), 5201)?;
-    let receiver = traffic::spawn_receiver(listener, true);
-    let output = vm
-        .console
-        .command(&format!("ttcp -t -s -l 8000 -n {} -p 5201 -M {}", bytes / 8000, link.host), SLOWLY)?;
-    let moved = traffic::join(receiver)?;
-    if moved.count != bytes || moved.first_error.is_some() {
-        return failed(format!("out of the guest: {moved:?}\n{output}"));
-    }
-    vm.console.type_line("ttcp -r -s -l 8192 -p 5002 -M")?;
-    vm.console.expect("listening on 5002", SOON)?;
-    let to = link.guest(5002);
-    traffic::send(&mut traffic::connect(to)?, 8192, Until::Bytes(bytes)).context("into the guest")?;
-    let output = vm.console.expect(PROMPT, SLOWLY)?;
-    let fields = Fields::require(&output, "ttcp")?;
-    if fields.number("bytes") != Some(bytes) || fields.digest() != Some(Digest::of_pattern(bytes)) {
-        return failed(format!("into the guest: {output}"));
-    }
-    Ok(())
+    checks::out_of_guest(vm, link, (8000, bytes / 8000), SLOWLY)?;
+    checks::into_guest(vm, link, 5002, (8192, bytes), SLOWLY)
 }
 
 /// A reset in mid-transfer, each way: the application is told, and the next connection works.

@@ -11,6 +11,7 @@ use super::hostile::{badcalls, malformed};
 use super::transfers::{Pinger, measure, sixteen_connections};
 use super::{Bed, Row, SOON};
 use crate::cells::{Cell, Ports};
+use crate::checks::counter;
 use crate::console::PROMPT;
 use crate::error::{Context as _, Result, failed};
 use crate::machine::{Board, Machine, Nic};
@@ -44,11 +45,6 @@ fn machine(bed: &Bed, nic: Nic, arguments: &str) -> Result<Machine> {
 
 fn boot(bed: &Bed, nic: Nic, arguments: &str) -> Result<Vm> {
     Vm::boot(&machine(bed, nic, arguments)?)
-}
-
-fn counter(vm: &mut Vm, name: &str) -> Result<u64> {
-    let output = vm.console.command("mbstat -M", SOON)?;
-    Fields::require(&output, "mbstat")?.require_number(name)
 }
 
 /// Both ways in large and in small pieces. What is read in small pieces is little: each read is a message there and one back, and what

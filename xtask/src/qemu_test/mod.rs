@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use abi::path::Path;
 
+use crate::checks;
 use crate::cli::QemuTestArgs;
 use crate::error::{Error, Result, failed};
 use crate::machine::{Board, Machine, Nic};
@@ -97,19 +98,8 @@ impl Bed {
 
     /// The audit and the power switch.
     pub fn finish(&self, mut vm: Vm) -> Result<()> {
-        self.audit(&mut vm)?;
+        checks::audit(&mut vm)?;
         vm.power_off()
-    }
-
-    /// The audit alone.
-    pub fn audit(&self, vm: &mut Vm) -> Result<()> {
-        // The last frames of a connection that just ended may still be on their way.
-        std::thread::sleep(Duration::from_millis(300));
-        let output = vm.console.command("mbstat -c", SOON)?;
-        if output.contains("mbstat: balanced") && !output.contains("exit status") {
-            return Ok(());
-        }
-        failed(format!("the books don't balance:\n{output}"))
     }
 }
 

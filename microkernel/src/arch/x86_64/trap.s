@@ -24,6 +24,24 @@
 .set CONTEXT_MXCSR, 696
 .set CONTEXT_FCW, 700
 
+.macro push_all                     // in the order of a Context's registers, from the end
+    pushq %rax
+    pushq %rcx
+    pushq %rdx
+    pushq %rbx
+    pushq %rbp
+    pushq %rsi
+    pushq %rdi
+    pushq %r8
+    pushq %r9
+    pushq %r10
+    pushq %r11
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+.endm
+
 .text
 
 .balign 16
@@ -148,21 +166,7 @@ vector_stubs:
 trap:
     testb $3, 24(%rsp)
     jz 1f
-    pushq %rax
-    pushq %rcx
-    pushq %rdx
-    pushq %rbx
-    pushq %rbp
-    pushq %rsi
-    pushq %rdi
-    pushq %r8
-    pushq %r9
-    pushq %r10
-    pushq %r11
-    pushq %r12
-    pushq %r13
-    pushq %r14
-    pushq %r15
+    push_all
     fxsave64 -CONTEXT_REGISTERS(%rsp)
     cld
     movq $0, CONTEXT_KIND - CONTEXT_REGISTERS(%rsp)
@@ -185,21 +189,7 @@ trap:
     iretq
 
 fatal:
-    pushq %rax
-    pushq %rcx
-    pushq %rdx
-    pushq %rbx
-    pushq %rbp
-    pushq %rsi
-    pushq %rdi
-    pushq %r8
-    pushq %r9
-    pushq %r10
-    pushq %r11
-    pushq %r12
-    pushq %r13
-    pushq %r14
-    pushq %r15
+    push_all
     cld
     movq %rsp, %rdi
     andq $-16, %rsp

@@ -8,14 +8,13 @@ use std::thread;
 use std::time::Duration;
 
 use abi::path::Path;
-use pattern::Digest;
 
-use super::{Books, SOON, boot, counter, paths, start_echo, stretch};
+use super::{Books, SOON, boot, paths, start_echo, stretch};
 use crate::chaos::Stage;
+use crate::checks::{self, counter};
 use crate::console::PROMPT;
 use crate::error::{Context as _, Error, Result, failed};
-use crate::results::Fields;
-use crate::traffic::{self, Until};
+use crate::traffic;
 use crate::vm::Vm;
 
 const ECHO: u16 = 7;
@@ -140,26 +139,9 @@ fn try_new(to: SocketAddr) -> &'static str {
 
 /// A transfer each way.
 fn works(stage: &Stage<'_>, vm: &mut Vm) -> Result<()> {
-    const BYTES: u64 = 500_000;
     let link = &stage.session.link;
-    vm.console.type_line(&format!("ttcp -r -s -p {TTCP} -M"))?;
-    vm.console.expect(&format!("listening on {TTCP}"), SOON)?;
-    traffic::send(&mut traffic::connect(link.guest(TTCP))?, 8192, Until::Bytes(BYTES)).context("sender")?;
-    let output = vm.console.expect(PROMPT, SOON)?;
-    let fields = Fields::require(&output, "ttcp")?;
-    if fields.number("bytes") != Some(BYTES) || fields.digest() != Some(Digest::of_pattern(BYTES)) {
-        return failed(format!("{BYTES} bytes were sent: {output}"));
-    }
-    let listener = traffic::listen(link.listen_address(), 0)?;
-    let port = listener.local_addr().context("listener")?.port();
-    let receiver = traffic::spawn_receiver(listener, true);
-    vm.console.command(&format!("ttcp -t -s -l 8192 -n 50 -p {port} {}", link.host), SOON)?;
-    let moved = traffic::join(receiver)?;
-    if moved.count == 50 * 8192 && moved.first_error.is_none() {
-        Ok(())
-    } else {
-        failed(format!("{moved:?}"))
-    }
+    checks::into_guest(vm, link, TTCP, (8192, 500_000), SOON)?;
+    checks::out_of_guest(vm, link, (8192, 50), SOON)
 }
 
 /// The smallest windows that there are: 16 clusters and 32 mbufs a pool, for many connections at once.

@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 use abi::path::Path;
 
 use super::forge::{Wire, segment};
-use super::{Books, SOON, boot_wired, counter, paths, start_echo, stretch};
+use super::{Books, SOON, boot_wired, paths, start_echo, stretch};
 use crate::chaos::Stage;
 use crate::chaos::wire::segment::{Segment, flag};
+use crate::checks::counter;
 use crate::error::{Context as _, Result, failed};
 use crate::machine::Nic;
 use crate::relay::Random;

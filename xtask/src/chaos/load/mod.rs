@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use abi::path::Path;
 
 use super::Stage;
+use crate::checks;
 use crate::error::{Context as _, Result, failed};
 use crate::machine::{Board, Machine, Nic};
 use crate::relay::{Impairment, Relay};
@@ -106,7 +107,7 @@ impl Books {
             }
             thread::sleep(Duration::from_millis(500));
         };
-        audit(vm)?;
+        checks::audit(vm)?;
         Ok(after)
     }
 
@@ -118,16 +119,6 @@ impl Books {
             self.tasks, self.threads, self.ports, self.objects, self.sockets
         )
     }
-}
-
-/// Every mbuf and cluster is accounted for, every frame delivered or its drop counted.
-pub fn audit(vm: &mut Vm) -> Result<()> {
-    thread::sleep(Duration::from_millis(300));
-    let output = vm.console.command("mbstat -c", SOON)?;
-    if output.contains("mbstat: balanced") && !output.contains("exit status") {
-        return Ok(());
-    }
-    failed(format!("the books don't balance:\n{output}"))
 }
 
 /// A machine on this path, up, with more on the kernel's command line.
@@ -150,10 +141,6 @@ fn machine(stage: &Stage<'_>, path: Path, nic: Nic, more: &str) -> Result<Machin
     let mut machine = stage.session.plain_machine(nic, Board::Pc)?;
     machine.set_path(path);
     machine.arguments += &format!(" {more}");
-    if path == Path::Monolithic {
-        // The connections of `stretch` and a listener's backlog do not fit into the heap that there is without a word.
-        machine.arguments += " heap=96";
-    }
     Ok(machine)
 }
 
@@ -195,12 +182,6 @@ pub fn start(vm: &mut Vm, line: &str, ready: &str) -> Result<()> {
     let output = vm.console.command(&format!("{line} &"), SOON)?;
     // It speaks before the next prompt or behind it.
     if output.contains(ready) { Ok(()) } else { vm.console.expect(ready, SOON).map(drop) }
-}
-
-/// A counter of the guest's.
-pub fn counter(vm: &mut Vm, name: &str) -> Result<u64> {
-    let output = vm.console.command("mbstat -M", SOON)?;
-    Fields::require(&output, "mbstat")?.require_number(name)
 }
 
 /// The paths that are tried: all, or the one that matters most.

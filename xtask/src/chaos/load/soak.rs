@@ -8,18 +8,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use abi::path::Path;
-use pattern::{Digest, Pattern};
+use pattern::Pattern;
 
 use super::{Books, SOON, boot, paths, start_echo, stretch};
 use crate::chaos::Stage;
-use crate::console::PROMPT;
+use crate::checks;
 use crate::error::{Context as _, Error, Result, failed};
 use crate::network::TAP;
 use crate::qemu_test::hostile::Forger;
 use crate::relay::Random;
-use crate::results::Fields;
 use crate::sys::{self, PacketSocket};
-use crate::traffic::{self, Until, datagrams};
+use crate::traffic::{self, datagrams};
 use crate::vm::Vm;
 
 const ECHO: u16 = 7;
@@ -113,24 +112,8 @@ fn transfers(stage: &Stage<'_>, vm: &mut Vm, until: Instant) -> Result<u64> {
     let link = &stage.session.link;
     let mut count = 0;
     loop {
-        vm.console.type_line(&format!("ttcp -r -s -l 8192 -p {TTCP} -M"))?;
-        vm.console.expect(&format!("listening on {TTCP}"), SOON)?;
-        let mut stream = traffic::connect(link.guest(TTCP))?;
-        traffic::send(&mut stream, 1000, Until::Bytes(BYTES)).context("the host's ttcp")?;
-        drop(stream);
-        let output = vm.console.expect(PROMPT, SOON)?;
-        let fields = Fields::require(&output, "ttcp")?;
-        if fields.number("bytes") != Some(BYTES) || fields.digest() != Some(Digest::of_pattern(BYTES)) {
-            return failed(format!("{BYTES} bytes were sent: {output}"));
-        }
-        let listener = traffic::listen(link.listen_address(), 0)?;
-        let port = listener.local_addr().context("listener")?.port();
-        let receiver = traffic::spawn_receiver(listener, true);
-        vm.console.command(&format!("ttcp -t -s -l 8192 -n 250 -p {port} {}", link.host), SOON)?;
-        let moved = traffic::join(receiver)?;
-        if moved.count != 250 * 8192 || moved.first_error.is_some() {
-            return failed(format!("from the guest: {moved:?}"));
-        }
+        checks::into_guest(vm, link, TTCP, (1000, BYTES), SOON)?;
+        checks::out_of_guest(vm, link, (8192, 250), SOON)?;
         count += 2;
         if Instant::now() >= until {
             return Ok(count);
