@@ -297,11 +297,12 @@ fn one_of_each(vm: &mut Vm, stage: &Stage<'_>) -> Result<()> {
     println!("    the supervisor's end: another goes on with the server that runs, and starts the next");
     traffic::datagrams::wait_for_reply(link.guest_address(), SOON);
     // An application in the midst of a connection.
+    let listener = traffic::listen(link.listen_address(), PORTS.source)?;
     let send = format!("ttcp -t -s -T 60 -p {} {} &", PORTS.source, link.host);
     let output = vm.console.command(&send, SOON)?;
     let number = output.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map(|(number, _)| number);
     let Some(number) = number.map(str::to_owned) else { return failed("the shell gives no task number") };
-    let mut stream = traffic::accept(&traffic::listen(link.listen_address(), PORTS.source)?)?;
+    let mut stream = traffic::accept(&listener)?;
     std::thread::sleep(Duration::from_millis(100));
     vm.console.command(&format!("kill {number}"), SOON)?;
     let ended = traffic::receive(&mut stream, true);
