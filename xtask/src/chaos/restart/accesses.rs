@@ -3,7 +3,7 @@
 //!
 //! QEMU's debugger stub stops the machine where the server comes to the access, under the traffic of [`super`], and sends it to an address
 //! where there is nothing: the fault ends it there and then, before the access and behind the one before. Some accesses are rare, and some
-//! are never made: those of the other kind of queue, say. What was not reached within a while is looked for once more, many at once, and
+//! are never made: those of other protocols, say. What was not reached within a while is looked for once more, many at once, and
 //! then said.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -38,7 +38,7 @@ const ROUND_S: u64 = 60;
 /// Of the short form.
 const SHORT_ROUND_S: u64 = 5;
 /// How many accesses it has, and how many it looks for.
-const SHORT: (usize, usize) = (3, 6);
+const SHORT: (usize, usize) = (2, 8);
 
 /// Runs it with both kinds of queue.
 pub fn run(stage: &Stage<'_>) -> Result<()> {
@@ -57,6 +57,9 @@ pub fn run(stage: &Stage<'_>) -> Result<()> {
     for &(nic, queue) in kinds {
         let name = format!("accesses-{queue}-{}", name_of(&nic));
         if stage.case.is_none_or(|case| name.contains(case)) {
+            // What only the other kind of queue does is not come to.
+            let other = if queue == "dual" { "shmqueue/src/ring" } else { "shmqueue/src/dual" };
+            let list: Vec<_> = list.iter().filter(|it| !it.place.starts_with(other)).cloned().collect();
             Sweep { nic, queue }.run(stage, &name, &list)?;
         }
     }
@@ -124,7 +127,7 @@ impl Sweep {
         before.look(&mut vm, link, name)?;
         let said = vm.console.transcript();
         let (panics, faults) = (said.matches(PANIC).count(), said.matches(FAULT).count());
-        if (panics, faults) != (0, count) || count == 0 {
+        if (panics, faults) != (0, count) || (count == 0 && !stage.short) {
             return failed(format!("{name}: {panics} panics, {faults} faults of tasks, {count} made"));
         }
         vm.power_off()
