@@ -27,7 +27,8 @@ pub const STACK_MAX: usize = 32;
 /// that was there first.
 pub const PRIORITY_MAX: u64 = 255;
 /// A bit of the priority argument of [`crate::syscall::Syscall::DeviceSetFilter`]: a frame that the filter wants is shown to the
-/// filters behind it as well. Without it the frame goes to this filter's port alone.
+/// filters behind it as well. Without it the frame goes to this filter's port alone, if the task that sets it is above the applications;
+/// theirs are always as if with it.
 pub const COPY_ALL: u64 = 0x100;
 /// Where the operator begins.
 pub const OPERATOR_SHIFT: u32 = 10;

@@ -3,7 +3,8 @@
 //! The body holds the name, at most [`crate::syscall::NAME_MAX`] bytes of it. The reply's body word 0 is a status:
 //! 0 or an [`crate::Error`].
 
-/// Registers the carried send right under the body's name, until the port dies.
+/// Registers the carried send right under the body's name, until the port dies. The names of the supervisor and of the servers that it
+/// starts are theirs alone, whether or not they live at the moment: anybody else is [`crate::Error::Denied`].
 pub const REGISTER: u32 = 0x100;
 /// Asks for the port of the body's name; the reply carries a send right. Waits for the name to appear for as long as body
 /// says: the reply comes when it does, or never, so the asker sets a limit on its receive.

@@ -6,6 +6,9 @@
 
 /// The name under which the supervisor registers.
 pub const NAME: &[u8] = b"supervisor";
+/// A server registers under this and its name as soon as it answers, which may be long before it has an address. The supervisor
+/// asks it there.
+pub const CONTROL: &str = "control-";
 /// The program that it starts.
 pub const SERVER: &str = "protocol-server";
 /// Servers, at most.
@@ -32,6 +35,11 @@ pub const HANG: u32 = 0x130;
 pub const FAULT: u32 = 0x131;
 /// As [`HANG`]: end in good order.
 pub const EXIT: u32 = 0x132;
+
+/// To the supervisor, as [`KILL`]; word 2: so many of the next servers hang before they answer anybody.
+pub const STALL: u32 = 0x133;
+/// The argument of a server that is to hang so.
+pub const STALLED: &str = "stalled";
 
 /// The option of the kernel's command line without which nobody may kill servers or make them misbehave.
 pub const CHAOS: &str = "chaos";

@@ -97,7 +97,8 @@ codes! {
         /// [`crate::Error::Exists`] while another has it, or still maps the window of the time before. On the path by window there may be
         /// memory for several windows (`servers=` on the kernel's command line): then so many tasks have the device open, each with a window
         /// of its own.
-        /// On the path by message a few tasks can have it at once ([`crate::Error::NoResources`] for one more).
+        /// On the path by message a few tasks can have it at once ([`crate::Error::NoResources`] for one more). The place of a task that has
+        /// ended is kept for ten seconds for another task of the same creator.
         DeviceOpen = 64,
         /// `(device) -> memory object name`: the device's window, to be mapped with [`Syscall::VmMap`] at offset 0, whole.
         DeviceMap = 65,
@@ -125,7 +126,8 @@ codes! {
         DeviceWritePage = 72,
         /// `(device, family, high, low)`: from now on frames for an address go to this task's window, where several tasks have the device open. The
         /// address in numbers, the first byte highest: `family` 4, and IPv4's in the low 32 bits of `low`; 6, and IPv6's in both; 0: all
-        /// that it has claimed is given up. [`crate::Error::Exists`]: another task has claimed it; [`crate::Error::NoResources`]: it has claimed
+        /// that it has claimed is given up. [`crate::Error::Exists`]: another task has claimed it, or had when
+        /// it ended, and it is kept as its place is ([`Syscall::DeviceOpen`]); [`crate::Error::NoResources`]: it has claimed
         /// 4 of the family; [`crate::Error::BadArgument`]: it is not the address of one station. On the path by window only.
         DeviceClaim = 73,
 

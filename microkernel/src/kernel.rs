@@ -401,8 +401,11 @@ impl<M: Machine> Kernel<M> {
         let (status, value) = if slot.calls { (0, status) } else { (status, value) };
         slot.calls = false;
         slot.state = State::Ready;
+        let priority = slot.priority;
         m.context_result(usize::from(thread), status, value);
         self.ready.push_back(&mut self.threads, thread);
+        // In the applications' tick one that waited for a server goes on as soon as that has answered.
+        self.reschedule |= self.relief && u64::from(priority) <= PRIORITY_APPLICATION;
     }
 
     /// Takes a thread off the queue that its state says it is on.

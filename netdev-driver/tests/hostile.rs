@@ -406,19 +406,9 @@ mod on {
         assert_eq!(rig.endpoint.audit(0).clusters_transmitting, 0);
         assert!(!rig.server.view.mbuf(freed).unwrap().is_sent());
         assert!(rig.server.view.mbuf(kept).unwrap().is_sent());
+        let restored = [before[0], before[1], before[2], before[3], Flags::SENT.0, 0, before[6], 0];
         // SAFETY: as above.
-        unsafe {
-            words(kept).write_volatile([
-                before[0],
-                before[1],
-                before[2],
-                before[3],
-                Flags::SENT.0,
-                0,
-                before[6],
-                0,
-            ]);
-        };
+        unsafe { words(kept).write_volatile(restored) };
         rig.server.space.free_chain(other);
         rig.sent();
         // Twice at a time is once too often.

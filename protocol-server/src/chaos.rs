@@ -3,7 +3,7 @@
 
 use abi::{
     message::Message,
-    supervise::{CHAOS, EXIT, FAULT, HANG},
+    supervise::{CHAOS, EXIT, FAULT, HANG, STALLED},
 };
 use userlib::{info, task};
 
@@ -17,12 +17,22 @@ pub fn obey(message: &Message) {
         return;
     }
     match message.id {
-        HANG => loop {
-            core::hint::spin_loop();
-        },
+        HANG => hang(),
         // SAFETY: none: the page is not mapped, and the kernel ends this task.
         FAULT => unsafe { core::ptr::with_exposed_provenance::<u32>(NOWHERE).read_volatile() },
         EXIT => task::exit(0),
         _ => return,
     };
+}
+
+/// Whether an argument asks for a hang at the start, and the command line allows it.
+pub fn is_stalled(argument: &str) -> bool {
+    argument == STALLED && info::option(CHAOS) == Some("1")
+}
+
+/// Never does anything again.
+pub fn hang() -> ! {
+    loop {
+        core::hint::spin_loop();
+    }
 }

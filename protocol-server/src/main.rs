@@ -1,13 +1,13 @@
 //! The protocol server's task: opens the device and runs [`protocol_server::server::Server`] for ever, on the path that the kernel's command
 //! line says ([`abi::path`]). Each path's start and loop are a file below `path`.
 //!
-//! The supervisor starts it, and starts another when it ends; one argument may be the lease to go on with (`lease=`, [`Lease`]).
+//! The supervisor starts it, asks it under a name of its own how it is ([`CONTROL`]), and starts another when it ends; one argument may be the lease to go on with (`lease=`, [`Lease`]).
 //!
 //! What it takes from the command line beside that is in [`protocol_server::config`]. When there is an address the server says so and
 //! registers as `net`.
 //!
 //! Where several servers run (`servers=`), each has a number as its argument. That of number 1 goes by `ip1=`, `gw1=`, `ip61=`, and registers
-//! as `net1`. They share one station address, so DHCP would give all of them the same address; who is told that an address is another's ends.
+//! as `net1`. They share one station address, and are different clients to DHCP all the same; who is told that an address is another's ends.
 #![no_std]
 #![no_main]
 
@@ -20,7 +20,13 @@ mod path {
     pub mod window;
 }
 
-use abi::{Error, device::NetInfo, name::NETWORK, path::Path, supervise::Lease};
+use abi::{
+    Error,
+    device::NetInfo,
+    name::NETWORK,
+    path::Path,
+    supervise::{CONTROL, Lease},
+};
 use alloc::string::String;
 use guest::Guest;
 use protocol_server::{
@@ -44,6 +50,9 @@ type Number = &'static str;
 fn main(args: userlib::entry::Args) -> Result<(), String> {
     let (mut number, mut lease): (Number, _) = ("", None);
     for word in args {
+        if chaos::is_stalled(word) {
+            chaos::hang();
+        }
         match word.strip_prefix(LEASE) {
             Some(text) => lease = lease_of(text),
             None => number = word,
@@ -70,16 +79,21 @@ fn now() -> Instant {
     Instant::from_micros((time::now_ns() / 1000) as i64)
 }
 
-/// Does what the command line says about addresses. Where that is DHCP, goes on with the lease of the server before.
+/// Does what the command line says about addresses. Where that is DHCP, goes on with the lease of the server before. From here on the
+/// supervisor can ask how we are.
 fn configure<L: Link>(
     server: &mut Server<L, Guest>,
     number: Number,
     lease: Option<Lease>,
 ) -> Result<(), String> {
+    let control = alloc::format!("{CONTROL}{}", name_of(number));
+    // Who was started by hand has no supervisor, and no right to the name.
+    let _ = name::register(control.as_bytes(), &server.system.port);
     let option = |key: &str| info::option(&alloc::format!("{key}{number}"));
     server
         .configure(option)
         .map_err(|NoAddress { key, value }| alloc::format!("{key}{number}={value} is no address"))?;
+    server.identify(number.parse().unwrap_or(0));
     if let Some(lease) = lease {
         server.inherit(lease, now());
     }

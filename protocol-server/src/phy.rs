@@ -9,6 +9,7 @@ use smoltcp::{
 };
 
 use crate::{
+    dhcp,
     fragments::Fragments,
     frame,
     link::{Built, Link, LinkInfo},
@@ -126,9 +127,13 @@ impl<L: Link> TxToken for Tx<'_, L> {
             }
             let built = self.fragments.finish(buffer, offload);
             self.traffic.sent += u64::from(built != Built::Keep);
-            if let frame::Class::Tcp(_, payload) = frame::classify(buffer, true) {
-                self.traffic.count_payload(payload);
-                self.traffic.numbers = Numbers::of(buffer);
+            match frame::classify(buffer, true) {
+                frame::Class::Tcp(_, payload) => {
+                    self.traffic.count_payload(payload);
+                    self.traffic.numbers = Numbers::of(buffer);
+                }
+                frame::Class::Datagram(key) if key == dhcp::TO_SERVER => dhcp::finish(buffer),
+                _ => {}
             }
             (result, built)
         });

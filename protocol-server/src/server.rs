@@ -90,6 +90,15 @@ impl<L: Link, S: System> Server<L, S> {
         self.dhcp = Some(Dhcp::new(&mut self.stack));
     }
 
+    /// This is the server of that number of its device: to DHCP another client than the first, which has number 0.
+    pub fn identify(&mut self, number: u32) {
+        if number != 0
+            && let Some(dhcp) = &mut self.dhcp
+        {
+            dhcp.identify(self.stack.link.info().mac, number);
+        }
+    }
+
     /// Goes on with the lease of the server whose place this one takes; only where the address comes by DHCP.
     pub fn inherit(&mut self, lease: Lease, now: Instant) {
         self.stack.now = now;

@@ -17,7 +17,7 @@ use crate::{
 /// Registers a port of ours under a name, until the port dies.
 ///
 /// # Errors
-/// [`Error::Exists`] if a living port has the name; [`Error::BadArgument`] for a name that is empty or too long.
+/// [`Error::Exists`] if a living port has the name; [`Error::Denied`] for those of servers under supervision, which are theirs; [`Error::BadArgument`] for a name that is empty or too long.
 pub fn register(name: &[u8], port: &ReceiveRight) -> Result<(), Error> {
     check(name)?;
     ask(&task::bootstrap(), Outgoing::with_bytes(REGISTER, name).carry_send_to(port), None)?.status()

@@ -15,6 +15,7 @@ mod checks;
 mod cli;
 mod console;
 mod cpio;
+mod dhcp;
 mod elf;
 mod error;
 mod fuzz;

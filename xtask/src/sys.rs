@@ -226,6 +226,21 @@ pub fn be_short_of_room(stream: &TcpStream) {
     }
 }
 
+/// From now on a socket sends and receives by this interface alone.
+pub fn bind_to_device(socket: &impl AsRawFd, interface: &str) -> io::Result<()> {
+    // SAFETY: the option's value is a name of the given length, which lives during the call.
+    let status = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_BINDTODEVICE,
+            interface.as_ptr().cast(),
+            interface.len() as libc::socklen_t,
+        )
+    };
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Closes with a reset instead of a FIN (SO_LINGER of zero).
 pub fn reset(stream: TcpStream) -> io::Result<()> {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };

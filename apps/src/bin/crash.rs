@@ -4,7 +4,7 @@
 
 use core::time::Duration;
 
-use abi::supervise::{EXIT, FAULT, HANG, KILL, NAME, Victim};
+use abi::supervise::{EXIT, FAULT, HANG, KILL, NAME, STALL, Victim};
 use apps::{
     During, Failed, Usage,
     options::{Options, Word},
@@ -18,8 +18,10 @@ use userlib::{
 
 userlib::entry!(main);
 
-const USAGE: &str = "[-h | -f | -e] [-n TIMES] [-i MILLISECONDS] [-s SEED] server [NUMBER] | supervisor
+const USAGE: &str =
+    "[-h | -f | -e | -b LIVES] [-n TIMES] [-i MILLISECONDS] [-s SEED] server [NUMBER] | supervisor
     -h  hang, -f  fault, -e  exit, instead of being ended
+    -b  ended; so many of its successors hang at their start
     -n  so often, at random moments -i milliseconds apart on average";
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -30,17 +32,30 @@ struct Plan {
     times: u64,
     apart_ms: u64,
     seed: u64,
+    /// Successors that hang.
+    lives: u32,
 }
 
 impl Plan {
     fn parse(args: Args) -> Result<Self, Usage<'static>> {
-        let mut it = Self { how: KILL, victim: Victim::Server, number: 0, times: 1, apart_ms: 1000, seed: 1 };
+        let mut it = Self {
+            how: KILL,
+            victim: Victim::Server,
+            number: 0,
+            times: 1,
+            apart_ms: 1000,
+            seed: 1,
+            lives: 0,
+        };
         let mut victim = None;
-        for word in Options::new(args, "nis") {
+        for word in Options::new(args, "nisb") {
             match word? {
                 Word::Option('h', _) => it.how = HANG,
                 Word::Option('f', _) => it.how = FAULT,
                 Word::Option('e', _) => it.how = EXIT,
+                Word::Option('b', text) => {
+                    (it.how, it.lives) = (STALL, apps::number(text, 1..=100)? as u32);
+                }
                 Word::Option('n', text) => it.times = apps::number(text, 1..=1_000_000)?,
                 Word::Option('i', text) => it.apart_ms = apps::number(text, 1..=60_000)?,
                 Word::Option('s', text) => it.seed = apps::number(text, 0..=u64::MAX)?,
@@ -75,9 +90,9 @@ fn main(args: Args) -> Result<ExitStatus, Failed> {
     Ok(ExitStatus(0))
 }
 
-fn kill(&Plan { how, victim, number, .. }: &Plan, first: bool) -> Result<(), Error> {
+fn kill(&Plan { how, victim, number, lives, .. }: &Plan, first: bool) -> Result<(), Error> {
     let supervisor = name::look_up(NAME, Some(LIMIT))?;
-    let request = Outgoing::with_words(how, &[victim.raw(), number]);
+    let request = Outgoing::with_words(how, &[victim.raw(), number, lives]);
     match ask(&supervisor, request, Some(LIMIT)) {
         Ok(reply) => match reply.status() {
             // It is between two lives.

@@ -13,9 +13,9 @@ use core::time::Duration;
 use abi::{
     Error, exit,
     message::NOTIFY_DEAD_NAME,
-    name::{LOOK_UP, POWER_OFF, REGISTER, REPLY},
+    name::{LOOK_UP, NETWORK, POWER_OFF, REGISTER, REPLY},
     path::Path,
-    supervise::{ADOPT, KEEP, Lease, SERVER, SERVERS_MAX, START},
+    supervise::{ADOPT, CONTROL, KEEP, Lease, NAME, SERVER, SERVERS_MAX, START},
     syscall::NAME_MAX,
     thread::{PRIORITY_APPLICATION, PRIORITY_SERVER},
 };
@@ -73,8 +73,8 @@ fn main(_: Args) -> Result<(), Failed> {
     loop {
         let mut message = receive(&names.port, None).during("receive")?;
         match message.id {
-            REGISTER => names.register(&mut message),
-            LOOK_UP => names.look_up(&mut message),
+            REGISTER => names.register(&mut message, &servers),
+            LOOK_UP => names.look_up(&mut message, &servers),
             START | ADOPT | KEEP => servers.ask(&mut message, &names.port),
             POWER_OFF if shell_number == Some(message.sender) => {
                 task::power_off(message.word(0).unwrap_or(exit::OFF)).during("power off")?;
@@ -109,14 +109,16 @@ struct Servers {
     started: Instant,
     quick_ends: u32,
     tasks: [Option<Task>; SERVERS_MAX],
+    /// The numbers of the last of them: whose the names are.
+    numbers: [Option<u32>; SERVERS_MAX],
     leases: [[u32; Lease::WORDS]; SERVERS_MAX],
 }
 
 impl Servers {
     fn new(bootstrap: SendRight) -> Self {
         let (started, leases) = (Instant::now(), [[0; Lease::WORDS]; SERVERS_MAX]);
-        let tasks = [const { None }; SERVERS_MAX];
-        Self { bootstrap, supervisor: None, number: None, started, quick_ends: 0, tasks, leases }
+        let (tasks, numbers) = ([const { None }; SERVERS_MAX], [None; SERVERS_MAX]);
+        Self { bootstrap, supervisor: None, number: None, started, quick_ends: 0, tasks, numbers, leases }
     }
 
     fn start_supervisor(&mut self, port: &ReceiveRight) {
@@ -163,10 +165,25 @@ impl Servers {
             let _ = task.terminate(); // it may have ended by itself
         }
         let task = Task::spawn(SERVER, arguments, PRIORITY_SERVER, self.bootstrap.name())?;
+        self.numbers[at] = newest(SERVER);
         task.right().notify_dead(port)?;
         let reply = Outgoing::with_words(REPLY, &[0]).carry_copy(task.right().name());
         self.tasks[at] = Some(task);
         Ok(reply)
+    }
+
+    /// Whether a task may have a name. Those of the servers and of the supervisor are theirs alone, and their successors'.
+    fn may_register(&self, name: &str, task: u32) -> bool {
+        let network = name.strip_prefix(CONTROL).unwrap_or(name).as_bytes().strip_prefix(NETWORK);
+        match network {
+            _ if name.as_bytes() == NAME => self.number == Some(task),
+            Some([]) => self.numbers[0] == Some(task),
+            Some([digit @ b'1'..=b'9']) => {
+                let at = usize::from(digit - b'0');
+                self.numbers.get(at).is_some_and(|number| *number == Some(task))
+            }
+            _ => true,
+        }
     }
 
     fn adopt(&self, at: usize) -> Outgoing<'static> {
@@ -198,12 +215,20 @@ impl Servers {
 struct Names {
     port: ReceiveRight,
     registered: Vec<(String, SendRight)>,
-    waiting: Vec<(String, Right)>,
+    waiting: Vec<Waiting>,
+}
+
+/// Who waits for a name.
+struct Waiting {
+    name: String,
+    reply: Right,
+    task: u32,
 }
 
 impl Names {
-    fn register(&mut self, message: &mut Incoming) {
+    fn register(&mut self, message: &mut Incoming, servers: &Servers) {
         let status = match (name_of(message), message.take_carried().map(SendRight::new)) {
+            (Some(name), Some(_)) if !servers.may_register(&name, message.sender) => Error::Denied.raw(),
             (Some(name), Some(right)) => self.insert(name, right).map_or_else(Error::raw, |()| 0),
             _ => Error::BadArgument.raw(),
         };
@@ -219,25 +244,26 @@ impl Names {
         }
         right.notify_dead(&self.port)?;
         for at in (0..self.waiting.len()).rev() {
-            if self.waiting[at].0 == name {
-                let (_, reply) = self.waiting.swap_remove(at);
-                answer(Some(reply), found(&right));
+            if self.waiting[at].name == name {
+                answer(Some(self.waiting.remove(at).reply), found(&right));
             }
         }
         self.registered.push((name, right));
         Ok(())
     }
 
-    fn look_up(&mut self, message: &mut Incoming) {
+    fn look_up(&mut self, message: &mut Incoming, servers: &Servers) {
         let (Some(name), Some(reply)) = (name_of(message), message.take_reply()) else { return };
         if let Some((_, right)) = self.registered.iter().find(|(known, _)| *known == name) {
             answer(Some(reply), found(right));
             return;
         }
         if self.waiting.len() == WAITING_MAX {
-            self.waiting.remove(0);
+            // The supervisor waits for as many as there are servers, and must not wait in vain.
+            let oldest = self.waiting.iter().position(|it| servers.number != Some(it.task));
+            self.waiting.remove(oldest.unwrap_or(0));
         }
-        self.waiting.push((name, reply));
+        self.waiting.push(Waiting { name, reply, task: message.sender });
     }
 
     fn forget(&mut self, dead: u32) {

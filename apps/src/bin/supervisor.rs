@@ -1,7 +1,8 @@
 //! supervisor: starts the protocol servers, watches them, and starts them again ([`abi::supervise`]).
 //!
 //! That a server has ended, for whatever reason, the kernel tells. One that hangs is found by a question, twice a second, that a living
-//! server answers. No packet costs anything for it.
+//! server answers. No packet costs anything for it. It can be asked as soon as it has registered for that ([`CONTROL`]), and has a while
+//! for it; how long it then takes to get an address is its network's business.
 //!
 //! The supervisor may die like any other task: `init` has the servers' tasks and leases, and the next supervisor adopts them.
 #![no_std]
@@ -19,7 +20,8 @@ use abi::{
     name::{self, LOOK_UP, NETWORK},
     socket::{self, Request},
     supervise::{
-        ADOPT, CHAOS, EXIT, FAULT, HANG, KEEP, KILL, Lease, NAME, RESTARTS, SERVERS_MAX, START, Victim,
+        ADOPT, CHAOS, CONTROL, EXIT, FAULT, HANG, KEEP, KILL, Lease, NAME, RESTARTS, SERVERS_MAX, STALL,
+        STALLED, START, Victim,
     },
     thread::{STATUS_FAULT, STATUS_KILLED, STATUS_WINDOW},
 };
@@ -40,7 +42,9 @@ userlib::entry!(main);
 const PERIOD: Duration = Duration::from_millis(500);
 /// How long the answer to one may take, twice: it may have been the machine that stood still, and the answer is there now.
 const PATIENCE: Duration = Duration::from_millis(1000);
-/// A server that lived less long than this is started again only after a while.
+/// How long a server may take until it can be asked. It is given this twice, for the same reason.
+const START_PATIENCE: Duration = Duration::from_millis(1500);
+/// A server that lived less long than this, or never served, is followed by another only after a while.
 const SOON: Duration = Duration::from_millis(100);
 /// That while, the first time and at most; it doubles.
 const BACKOFF: Duration = Duration::from_millis(10);
@@ -79,7 +83,7 @@ fn main(_: Args) -> Result<(), Failed> {
                 server.died(status, &set, &notify);
             }
         } else if message.destination == port.name() {
-            let status = obey(&message, &servers);
+            let status = obey(&message, &mut servers);
             let reply =
                 Outgoing::with_words(name::REPLY, &[status.map_or_else(Error::raw, |()| 0), restarts]);
             answer(&mut message, reply);
@@ -90,17 +94,20 @@ fn main(_: Args) -> Result<(), Failed> {
 }
 
 /// Does what somebody asks, if the command line allows it.
-fn obey(message: &Incoming, servers: &[Server]) -> Result<(), Error> {
+fn obey(message: &Incoming, servers: &mut [Server]) -> Result<(), Error> {
     if message.id == RESTARTS {
         return Ok(());
     }
     if info::option(CHAOS) != Some("1") {
         return Err(Error::Denied);
     }
-    let server = message.word(1).and_then(|at| servers.get(at as usize)).ok_or(Error::BadArgument)?;
+    let server = message.word(1).and_then(|at| servers.get_mut(at as usize)).ok_or(Error::BadArgument)?;
     match (message.id, message.word(0).and_then(Victim::from_raw)) {
-        (KILL, Some(Victim::Server)) => {
+        (KILL | STALL, Some(Victim::Server)) => {
             let task = server.task.as_ref().ok_or(Error::Dead)?;
+            if message.id == STALL {
+                server.to_stall = message.word(2).unwrap_or(0);
+            }
             if server.down.is_none() {
                 mark::mark::<DOWN>();
             }
@@ -128,8 +135,14 @@ struct Server {
     /// What its name is registered as.
     name: String,
     task: Option<Task>,
-    /// Where it is asked, once it is registered.
+    /// Where it is asked, once it can be.
     port: Option<SendRight>,
+    /// It has an address, and applications find it.
+    serves: bool,
+    /// It could not be asked yet, at so many looks.
+    waited: u32,
+    /// So many of the next ones hang at their start.
+    to_stall: u32,
     /// Where its answers come, and the name service's. One for each life: what comes too late goes nowhere.
     replies: ReceiveRight,
     lease: Option<Lease>,
@@ -158,6 +171,9 @@ impl Server {
             name: if at == 0 { network.into() } else { format!("{network}{at}") },
             task: None,
             port: None,
+            serves: false,
+            waited: 0,
+            to_stall: 0,
             replies,
             lease: None,
             asked: None,
@@ -186,7 +202,7 @@ impl Server {
                 println!("supervisor: {} goes on", self.name);
                 self.has_lived = true;
                 self.task = Some(task);
-                self.find();
+                self.find(&format!("{CONTROL}{}", self.name));
             }
         }
     }
@@ -201,6 +217,13 @@ impl Server {
             // There is nothing to be done.
         } else if self.task.is_none() {
             self.start(notify);
+        } else if self.port.is_none() {
+            self.waited += 1;
+            if self.waited < 2 {
+                self.next = now + START_PATIENCE;
+            } else {
+                self.end(&format!("cannot be asked after {} ms", self.started.elapsed().as_millis()));
+            }
         } else if let Some(port) = &self.port {
             match self.asked {
                 None => {
@@ -216,13 +239,18 @@ impl Server {
                 }
                 Some((since, _)) => {
                     let ms = since.elapsed().as_millis();
-                    println!("supervisor: {} has not answered for {ms} ms: ending it", self.name);
                     self.asked = None;
-                    if let Some(task) = &self.task {
-                        let _ = task.terminate(); // of which there will be a message
-                    }
+                    self.end(&format!("has not answered for {ms} ms"));
                 }
             }
+        }
+    }
+
+    /// It hangs.
+    fn end(&self, why: &str) {
+        println!("supervisor: {} {why}: ending it", self.name);
+        if let Some(task) = &self.task {
+            let _ = task.terminate(); // of which there will be a message
         }
     }
 
@@ -231,6 +259,10 @@ impl Server {
         if self.lease.is_some() {
             let [address, prefix, router, ends] = Lease::to_words(self.lease);
             arguments += &format!(" lease={address},{prefix},{router},{ends}");
+        }
+        if self.to_stall > 0 {
+            self.to_stall -= 1;
+            arguments += &format!(" {STALLED}");
         }
         let mut body = Vec::from((self.at as u32).to_le_bytes());
         body.extend(arguments.as_bytes());
@@ -245,7 +277,8 @@ impl Server {
         match started {
             Ok(task) => {
                 self.task = Some(task);
-                self.find();
+                self.find(&format!("{CONTROL}{}", self.name));
+                (self.waited, self.next) = (0, self.started + START_PATIENCE);
             }
             Err(error) => {
                 println!("supervisor: {}: {error}", self.name);
@@ -254,9 +287,9 @@ impl Server {
         }
     }
 
-    /// Asks the name service for it: the answer comes when it has registered.
-    fn find(&self) {
-        let mut request = Outgoing::with_bytes(LOOK_UP, self.name.as_bytes()).reply_once_to(&self.replies);
+    /// Asks the name service for a name of it: the answer comes when it has registered.
+    fn find(&self, name: &str) {
+        let mut request = Outgoing::with_bytes(LOOK_UP, name.as_bytes()).reply_once_to(&self.replies);
         if let Err(error) = request.send(&task::bootstrap(), None) {
             println!("supervisor: {}: {error}", self.name);
         }
@@ -278,8 +311,13 @@ impl Server {
         } else if message.id == name::REPLY
             && let Some(right) = message.take_carried()
         {
-            self.port = Some(SendRight::new(right));
-            self.has_lived = true;
+            if self.port.is_none() {
+                self.port = Some(SendRight::new(right));
+                self.find(&self.name);
+                self.next = Instant::now() + PERIOD;
+                return;
+            }
+            (self.serves, self.has_lived) = (true, true);
             self.next = Instant::now(); // there may be a lease to know of
             if let Some((since, status)) = self.down.take() {
                 mark::mark::<UP>();
@@ -305,6 +343,7 @@ impl Server {
     fn died(&mut self, status: u32, set: &PortSet, notify: &ReceiveRight) {
         let now = Instant::now();
         (self.task, self.port, self.asked) = (None, None, None);
+        let served = core::mem::replace(&mut self.serves, false);
         if !self.has_lived && status < STATUS_KILLED {
             // It has said why: a wrong option, no device. Another would say the same.
             println!("supervisor: {}: exit status {status}, not started again", self.name);
@@ -319,7 +358,7 @@ impl Server {
         // One that could not be used for a while is down since its predecessor ended.
         let down = self.down.map_or(now, |(since, _)| since);
         self.down = Some((down, status));
-        if now - self.started < SOON {
+        if now - self.started < SOON || !served {
             self.next = now + self.backoff();
         } else {
             self.quick_ends = 0;

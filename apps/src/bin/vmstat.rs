@@ -6,7 +6,7 @@
 use apps::{During, Failed, Usage};
 use userlib::{
     entry::{Args, ExitStatus},
-    println, task,
+    println, task, time,
 };
 
 userlib::entry!(main);
@@ -28,8 +28,14 @@ fn main(mut args: Args) -> Result<ExitStatus, Failed> {
     println!("{:>8} memory objects", usage.objects);
     if machine {
         println!(
-            "#vmstat free_pages={} task_pages={task_pages} heap_bytes={} tasks={} threads={} ports={} objects={}",
-            usage.free_pages, usage.heap_bytes, usage.tasks, usage.threads, usage.ports, usage.objects
+            "#vmstat free_pages={} task_pages={task_pages} heap_bytes={} tasks={} threads={} ports={} objects={} clock_ns={}",
+            usage.free_pages,
+            usage.heap_bytes,
+            usage.tasks,
+            usage.threads,
+            usage.ports,
+            usage.objects,
+            time::now_ns()
         );
     }
     Ok(ExitStatus(0))

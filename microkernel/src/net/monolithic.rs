@@ -38,8 +38,9 @@ use protocol_server::system::{Exclusive, SharedMemory, System};
 use shmqueue::bytes::Chunk;
 use shmqueue::copy::copy_bytes;
 
-/// MiB of the heap, if the command line does not say (`heap=`): 64 connections have 40 of them.
-const HEAP: u64 = 48;
+/// MiB of the heap, if the command line does not say (`heap=`), as far as that is not too much of the memory: 64 connections have 40 of them,
+/// and while as many are on their way out others come in.
+const HEAP: u64 = 96;
 /// MiB that it can have.
 const HEAP_MIN: u64 = 4;
 /// See [`HEAP_MIN`].
@@ -110,8 +111,9 @@ pub fn init(
     (function, model): (Function, Model),
     line: &'static [u8],
 ) -> Result<MonolithicNet, InitError> {
+    let free_mib = (kernel.frames().free_count() as u64 * FRAME_BYTES) >> 20;
     let mib = match cmdline::get(line, "heap") {
-        None => HEAP,
+        None => HEAP.min(free_mib * 3 / 8).max(HEAP_MIN),
         Some(_) => cmdline::number(line, "heap")
             .filter(|mib| (HEAP_MIN..=HEAP_MAX).contains(mib))
             .ok_or(InitError::HeapSize)?,

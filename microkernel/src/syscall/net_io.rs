@@ -3,6 +3,7 @@
 use abi::Error;
 use abi::counters::Counter;
 use abi::filter::{COPY_ALL, PRIORITY_MAX, WORDS_MAX};
+use abi::thread::PRIORITY_APPLICATION;
 use abi::vm::PAGE_BYTES;
 use netdev_driver::filter::Program;
 use netdev_driver::nic::TxChecksum;
@@ -62,7 +63,9 @@ impl<M: Machine> Kernel<M> {
             *word = u16::from_le_bytes([pair[0], pair[1]]);
         }
         let program = Program::validate(&text[..words as usize]).map_err(|_| Error::BadArgument)?;
-        self.set_filter(opener, port, (priority as u8, priority & COPY_ALL != 0), &program)?;
+        // An application can listen, but takes nothing away from those behind.
+        let copy_all = priority & COPY_ALL != 0 || u64::from(task.ceiling) <= PRIORITY_APPLICATION;
+        self.set_filter(opener, port, (priority as u8, copy_all), &program)?;
         Ok(Outcome::ok(0))
     }
 

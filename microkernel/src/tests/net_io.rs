@@ -10,7 +10,7 @@ use abi::message::{Data, Disposition, NET_FRAME};
 use abi::path::Path;
 use abi::port::BOOTSTRAP;
 use abi::syscall::{FOREVER, Syscall};
-use abi::thread::{WAKE_MESSAGE, WAKE_RESUMED};
+use abi::thread::{PRIORITY_APPLICATION, WAKE_MESSAGE, WAKE_RESUMED};
 use abi::vm::{PAGE_BYTES, PROT_READ, PROT_WRITE};
 use netdev_driver::nic::TxChecksum;
 
@@ -134,6 +134,32 @@ fn the_highest_priority_takes_a_frame_unless_it_lets_others_have_it_too() {
         assert_eq!(rig.receive(port, 0), Got::Error(Error::WouldBlock));
     }
     assert_eq!(counter(&rig, Counter::NetMessages), 6);
+}
+
+#[test]
+fn an_application_takes_no_frame_away_from_a_server() {
+    let mut rig = rig();
+    let device = open(&mut rig).value();
+    let server = port(&mut rig);
+    set_filter(&mut rig, device, server, 100, &of_type(IPV4)).value();
+    let deposit = port(&mut rig);
+    rig.spawn("a", "", PRIORITY_APPLICATION, deposit).value();
+    rig.call(Syscall::ThreadSuspend, &[10_000]);
+    assert_eq!(rig.pick(), Some(1));
+    let its_device = open(&mut rig).value();
+    let greedy = port(&mut rig);
+    set_filter(&mut rig, its_device, greedy, PRIORITY_MAX, &programs::all()).value();
+    for number in 0..3 {
+        assert_eq!(came(&mut rig, &frame(IPV4, number, 60)), Ok(()));
+    }
+    assert_eq!(take(&mut rig, greedy), frame(IPV4, 0, 60), "it sees them");
+    rig.call(Syscall::ThreadSuspend, &[FOREVER]);
+    rig.m.now += 10_000;
+    rig.kernel.tick(&mut rig.m);
+    assert_eq!(rig.pick(), Some(0));
+    for number in 0..3 {
+        assert_eq!(take(&mut rig, server), frame(IPV4, number, 60));
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use abi::port::THREAD_SELF;
 use abi::syscall::{FOREVER, Syscall};
 use abi::thread::{WAKE_RESUMED, WAKE_TIMEOUT};
 
-use super::rig::{DATA, DATA_BYTES, Got, Rig, TEXT};
+use super::rig::{DATA, DATA_BYTES, Got, Letter, Rig, TEXT};
 use crate::machine::NetEvent;
 
 impl Rig {
@@ -260,6 +260,35 @@ fn a_server_that_always_has_work_leaves_the_applications_a_part_of_the_time() {
         rig.kernel.net_event(&mut rig.m, NetEvent { resume: 1, ..NetEvent::default() });
     }
     assert!((200..=300).contains(&ticks[1]), "the application had {} of 1000 ticks", ticks[1]);
+    rig.audit();
+}
+
+#[test]
+fn who_is_relieved_goes_on_when_the_server_has_answered() {
+    let mut rig = Rig::new();
+    rig.set_priority(SELF, 3);
+    let me = rig.current();
+    let port = rig.call(Syscall::PortAllocate, &[]).value();
+    let answer = Letter::to(rig.call(Syscall::PortMakeSend, &[port]).value(), 1);
+    let (_, server) = rig.thread(5);
+    rig.kernel.tick(&mut rig.m);
+    assert_eq!(rig.pick(), Some(server));
+    while !rig.kernel.must_pick() {
+        rig.kernel.tick(&mut rig.m);
+    }
+    assert_eq!(rig.pick(), Some(me));
+    for _ in 0..3 {
+        assert_eq!(rig.receive(port, FOREVER), Got::Blocked);
+        assert_eq!(rig.pick(), Some(server));
+        assert_eq!(rig.send(&answer, 0), Got::Value(0));
+        assert!(rig.kernel.must_pick(), "it is still the application's tick");
+        assert_eq!(rig.pick(), Some(me));
+    }
+    assert_eq!(rig.receive(port, FOREVER), Got::Blocked);
+    assert_eq!(rig.pick(), Some(server));
+    rig.kernel.tick(&mut rig.m);
+    assert_eq!(rig.send(&answer, 0), Got::Value(0));
+    assert!(!rig.kernel.must_pick(), "the tick is over");
     rig.audit();
 }
 

@@ -19,6 +19,8 @@ pub mod filter;
 pub const FRAME_ROOM: usize = 2048;
 /// Frames that the device had no room for and that are sent later, at most.
 const KEPT_MAX: usize = 64;
+/// Frames that are taken at once, at most: requests come in between, and in a flood there is always one frame more.
+const PASS: usize = 16;
 /// Pages that came with frames and are kept to send with, at most.
 const PAGES_MAX: usize = 32;
 
@@ -282,7 +284,7 @@ impl<P: Port> Link for MessageLink<P> {
             return;
         }
         into.extend(self.handed.take());
-        while into.len() < limit {
+        while into.len() < limit.min(PASS) {
             let mut buffer = self.take_buffer();
             let Some(Arrived { length, checksum_good, page }) = self.port.receive(&mut buffer) else {
                 self.free.push(buffer);

@@ -69,7 +69,9 @@ impl Frames {
     fn set_filter(&mut self, address: Option<Ipv4Cidr>) -> Result<(), Error> {
         let program = filter::program(address);
         let words = program.words().ok_or(Error::TooLong)?;
-        self.device.set_filter(&self.port, filter::PRIORITY, false, words)?;
+        // Where several servers run, what is for a group or for all is for each of them.
+        let shared = info::option("servers").is_some_and(|count| count != "1");
+        self.device.set_filter(&self.port, filter::PRIORITY, shared, words)?;
         self.address = address;
         Ok(())
     }

@@ -50,16 +50,16 @@ impl Numbers {
         self.0[WINDOW_AT] | self.0[WINDOW_AT + 1] == 0
     }
 
-    /// Where it stood in the stream.
-    #[inline(always)]
-    pub fn seq(&self) -> Option<u32> {
-        word(&self.0, SEQ_AT)
-    }
-
     /// Whether it began the stream.
     #[inline(always)]
     pub const fn begins(&self) -> bool {
         self.0[FLAGS_AT] & SYN != 0
+    }
+
+    /// The sequence number.
+    #[inline(always)]
+    pub fn seq(&self) -> Option<u32> {
+        word(&self.0, SEQ_AT)
     }
 
     /// The acknowledgment number: what has come.

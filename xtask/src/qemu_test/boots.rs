@@ -13,6 +13,7 @@ use crate::vm::Vm;
 pub const CASES: &[Row] = &[
     ("kernel-panic", false, kernel_panic),
     ("too-little-memory", false, too_little_memory),
+    ("module-over-the-kernel", false, module_over_the_kernel),
     ("unknown-kind-of-queue", false, unknown_queue),
     ("first-task-is-no-elf", false, |bed| broken_program(bed, b"#!/bin/sh\necho no\n")),
     ("first-task-cut-short", false, |bed| {
@@ -55,6 +56,17 @@ fn too_little_memory(bed: &Bed) -> Result<()> {
     let mut machine = bed.machine(Nic::E1000, Board::Pc)?;
     machine.memory_mib = 20;
     expect_refusal(&machine)
+}
+
+/// QEMU puts the module as high as it can, here into the kernel's data, which begins at 2 MiB and is nearly as long.
+fn module_over_the_kernel(bed: &Bed) -> Result<()> {
+    let mut machine = bed.machine(Nic::E1000, Board::Pc)?;
+    let bytes = fs::metadata(&machine.module).context(machine.module.display())?.len();
+    machine.memory_mib = bytes.div_ceil(1 << 20) + 3;
+    let mut vm = Vm::start(&machine)?;
+    vm.expect_exit(abi::exit::BOOT_FAILED, Duration::from_secs(40))?;
+    let said = vm.console.transcript();
+    if said.contains("lies over the kernel") { Ok(()) } else { failed(format!("it said: {said}")) }
 }
 
 fn unknown_queue(bed: &Bed) -> Result<()> {

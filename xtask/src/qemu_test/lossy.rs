@@ -22,9 +22,7 @@ pub const CASES: &[Row] = &[
     ("duplication", true, |bed| impaired(bed, Impairment { duplicate: 500, ..CLEAN })),
     ("reordering", true, |bed| impaired(bed, Impairment { reorder: 500, ..CLEAN })),
     ("corruption", true, |bed| impaired(bed, Impairment { corrupt: 200, ..CLEAN })),
-    ("all-accidents", true, |bed| {
-        impaired(bed, Impairment { loss: 100, duplicate: 100, reorder: 200, corrupt: 100 })
-    }),
+    ("all-accidents", true, all_accidents),
     ("peer-resets", false, peer_resets),
     ("peer-closes-its-window", false, closed_window),
     ("start-and-stop", true, start_and_stop),
@@ -33,6 +31,11 @@ pub const CASES: &[Row] = &[
 
 const CLEAN: Impairment = Impairment { loss: 0, duplicate: 0, reorder: 0, corrupt: 0 };
 const SLOWLY: Duration = Duration::from_secs(120);
+
+/// Some of everything.
+pub fn all_accidents(bed: &Bed) -> Result<()> {
+    impaired(bed, Impairment { loss: 100, duplicate: 100, reorder: 200, corrupt: 100 })
+}
 
 /// Two megabytes each way over the relay; where the host's kernel has netem, into the guest by that too.
 fn impaired(bed: &Bed, impairment: Impairment) -> Result<()> {

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use abi::path::Path;
 
-use super::{Bed, Row, SOON, hostile, transfers};
+use super::{Bed, Row, SOON, hostile, lossy, transfers};
 use crate::error::{Context as _, Result};
 use crate::machine::{Board, Nic};
 use crate::peers::Peer;
@@ -25,6 +25,8 @@ pub const CASES: &[Row] = &[
     ("monolithic-nonsense", false, |bed| bed.by(HERE, hostile::badcalls)),
     ("monolithic-faults", false, |bed| bed.by(HERE, hostile::faults)),
     ("monolithic-spawn-and-end", false, |bed| bed.by(HERE, hostile::spawnloop)),
+    ("monolithic-accidents", true, |bed| bed.by(HERE, lossy::all_accidents)),
+    ("monolithic-dhcp", false, |bed| bed.by(HERE, transfers::dhcp)),
     ("monolithic-heap-is-full", false, |bed| bed.by(HERE, heap_is_full)),
 ];
 

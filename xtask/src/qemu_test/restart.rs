@@ -14,8 +14,11 @@ use crate::traffic;
 use crate::vm::Vm;
 
 /// This group's tests.
-pub const CASES: &[Row] =
-    &[("restart-keeps-the-lease", false, lease), ("nobody-may-kill-servers", false, denied)];
+pub const CASES: &[Row] = &[
+    ("restart-keeps-the-lease", false, lease),
+    ("nobody-may-kill-servers", false, denied),
+    ("nobody-takes-a-servers-place", false, usurped),
+];
 
 /// A server that took its address anew would be without one for a second at least: so long QEMU's e1000 receives nothing.
 const AT_ONCE_MS: f64 = 900.0;
@@ -56,6 +59,35 @@ fn lease(bed: &Bed) -> Result<()> {
                 return failed(format!("echo does not serve after the restart: {served:?}"));
             }
         }
+        bed.finish(vm)?;
+    }
+    Ok(())
+}
+
+/// While servers die so often that the supervisor lets some time pass before it starts the next, somebody else tries to take their names,
+/// their address and their place at the device.
+fn usurped(bed: &Bed) -> Result<()> {
+    // By message the device has six places, of which five are nobody's.
+    for (path, more, spare) in [(Path::Window, "windows=2", 1), (Path::Ipc, "", 5)] {
+        let mut machine = bed.machine(Nic::Virtio, Board::Pc)?;
+        machine.set_path(path);
+        machine.arguments += &format!(" {more} {CHAOS}=1");
+        let mut vm = Vm::boot(&machine)?;
+        let from = vm.console.transcript().len();
+        let address = bed.session.link.guest_address();
+        vm.console.command(&format!("usurper -t 6 -w {spare} {address} &"), SOON)?;
+        // Each of these lives is short, and each pause longer than the one before.
+        vm.console.command("crash -n 40 -i 20 server", SOON)?;
+        wait_for(&mut vm, from, "usurper: ", "", SOON)?;
+        let said = &vm.console.transcript()[from..];
+        let tried = said.lines().find_map(|line| line.split_once("usurper: ")).map(|(_, tried)| tried);
+        let alone = tried.and_then(|tried| tried.split_once(" tries, ")?.1.split_once(' '));
+        let alone: u64 = alone.and_then(|(number, _)| number.parse().ok()).unwrap_or_default();
+        if !said.contains("without a server: nothing taken") || alone == 0 {
+            return failed(format!("on the path {}: {tried:?}", path.name()));
+        }
+        // It is back, and serves.
+        traffic::datagrams::wait_for_reply(address, SOON);
         bed.finish(vm)?;
     }
     Ok(())

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use abi::path::Path;
 use pattern::{Digest, Pattern};
 
 use super::{Bed, Row, SOON};
@@ -255,11 +256,12 @@ impl Pinger {
     }
 }
 
-fn dhcp(bed: &Bed) -> Result<()> {
+/// An address from QEMU's user network, and bytes there and back.
+pub fn dhcp(bed: &Bed) -> Result<()> {
     let link = Link::make(Some(Net::User), &bed.session.place)?;
     let mut machine = bed.machine(Nic::E1000, Board::Pc)?;
     machine.backend = Backend::Link(link.clone());
-    machine.arguments = "path=window queue=dual pools=2 ip=dhcp".into();
+    machine.arguments = format!("{}={} queue=dual pools=2 ip=dhcp", Path::OPTION, bed.path.get().name());
     let mut vm = Vm::boot(&machine)?;
     vm.console.type_line(&format!("echo -p {ECHO_PORT} -1 -M"))?;
     vm.console.expect(&format!("listening on {ECHO_PORT}"), SOON)?;

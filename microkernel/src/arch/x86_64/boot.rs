@@ -8,6 +8,9 @@ use microkernel::frames::PHYSICAL_END;
 
 core::arch::global_asm!(include_str!("boot.s"), options(att_syntax));
 
+// What boot.s ends the machine with, where the module lies over the kernel.
+const _: () = assert!(abi::exit::PORT == 0xf4 && abi::exit::BOOT_FAILED == 0x12);
+
 const MAGIC: u32 = 0x336e_c578;
 /// The type of usable memory in the map, as in ACPI's E820.
 const RAM: u32 = 1;

@@ -18,7 +18,21 @@
 boot32:
     cli
     cld
-    movl %ebx, %esi
+    // A first module that lies over the image: what would say so later is destroyed. hvm_start_info: the number of
+    // modules at 12, their list at 16; there the address at 0, the size at 8.
+    cmpl $0, 12(%ebx)
+    je 1f
+    movl 16(%ebx), %eax
+    cmpl $0, 4(%eax)
+    jne 1f
+    movl (%eax), %ecx
+    cmpl $kernel_end_phys, %ecx
+    jae 1f
+    addl 8(%eax), %ecx
+    jc boot_no_room
+    cmpl $0x100000, %ecx
+    ja boot_no_room
+1:  movl %ebx, %esi
     // The seven tables may hold anything.
     movl $boot_pml4, %edi
     xorl %eax, %eax
@@ -56,6 +70,31 @@ boot32:
     movl %eax, %cr0
     lgdt boot_gdt_pointer
     ljmp $8, $boot64
+
+// Says why on the first serial line, by polling (16550: line status at 5, its bits 5 and 6: ready for a byte, all sent),
+// and ends QEMU as `abi::exit` has it.
+boot_no_room:
+    movl $boot_no_room_text, %esi
+2:  movw $0x3fd, %dx
+3:  inb %dx, %al
+    testb $0x20, %al
+    jz 3b
+    lodsb
+    testb %al, %al
+    jz 4f
+    movw $0x3f8, %dx
+    outb %al, %dx
+    jmp 2b
+4:  inb %dx, %al
+    testb $0x40, %al
+    jz 4b
+    movl $0x12, %eax
+    movw $0xf4, %dx
+    outl %eax, %dx
+5:  hlt
+    jmp 5b
+boot_no_room_text:
+    .asciz "boot: too little memory: the module lies over the kernel: give QEMU more with -m\n"
 
 .code64
 boot64:

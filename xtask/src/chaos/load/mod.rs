@@ -141,10 +141,6 @@ fn machine(stage: &Stage<'_>, path: Path, nic: Nic, more: &str) -> Result<Machin
     let mut machine = stage.session.plain_machine(nic, Board::Pc)?;
     machine.set_path(path);
     machine.arguments += &format!(" {more}");
-    if path == Path::Monolithic {
-        // The connections of `stretch` and a listener's backlog do not fit into the heap that there is without a word.
-        machine.arguments += " heap=96";
-    }
     Ok(machine)
 }
 

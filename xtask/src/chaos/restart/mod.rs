@@ -30,7 +30,9 @@ use peers::{Peers, Ports, Seen};
 const SEED: u64 = 1;
 const SOON: Duration = Duration::from_secs(30);
 /// How long a server may be gone that has hung, before the supervisor sees it and another is there.
-const HANG: Duration = Duration::from_secs(10);
+const HANG: Duration = Duration::from_secs(20);
+/// Servers that hang one after the other at their start, in the long form.
+const STALLS: usize = 2;
 /// How long a stream to the guest may stand still before its sender begins another.
 const STREAM_TRY: Duration = Duration::from_millis(500);
 pub(super) const PORTS: Ports = Ports { echo: 7, sink: 5001, source: 5002 };
@@ -56,8 +58,8 @@ pub fn restart(stage: &Stage<'_>) -> Result<()> {
     } else {
         [
             (Path::Window, Nic::Virtio, 1000, 250),
-            (Path::Ipc, Nic::Virtio, 200, 250),
-            (Path::Window, Nic::E1000, 50, 2500),
+            (Path::Ipc, Nic::Virtio, 300, 250),
+            (Path::Window, Nic::E1000, 200, 2500),
         ]
     };
     for (path, nic, kills, apart_ms) in campaigns {
@@ -227,8 +229,8 @@ fn served(echo: &SocketAddr) -> Result<()> {
 
 /// Tasks that another takes the place of.
 const RESTARTED: &[&str] = &["protocol-server", "supervisor"];
-/// The heap of a task grows in steps.
-const PAGES_SPARE: u64 = 64;
+/// The heap of a task grows by arenas, each twice as large as the one before, where many connections are tried at once: the second and third.
+const PAGES_SPARE: u64 = 128 + 256;
 
 /// A row of the guest's `ps`.
 #[derive(Debug)]
@@ -273,6 +275,21 @@ fn one_of_each(vm: &mut Vm, stage: &Stage<'_>) -> Result<()> {
         println!("    {what}: again after {:.1} ms", us.first().copied().unwrap_or_default());
         traffic::datagrams::wait_for_reply(link.guest_address(), SOON);
     }
+    // At its start, before anybody could ask it; the first one after it, too.
+    let from = vm.console.transcript().len();
+    let stalls = if stage.short { 1 } else { STALLS };
+    vm.console.command(&format!("crash -b {stalls} server"), SOON)?;
+    wait_for(vm, from, "supervisor: ", "again after", SOON)?;
+    let ended = vm.console.transcript()[from..].matches("cannot be asked after").count();
+    if ended != stalls {
+        return failed(format!("of {stalls} servers that hung at their start {ended} were ended"));
+    }
+    let us = restarts(&vm.console.transcript()[from..]);
+    println!(
+        "    {stalls} hangs at the start: again after {:.1} ms",
+        us.first().copied().unwrap_or_default()
+    );
+    traffic::datagrams::wait_for_reply(link.guest_address(), SOON);
     let from = vm.console.transcript().len();
     vm.console.command("crash supervisor", SOON)?;
     wait_for(vm, from, "supervisor: ", "goes on", HANG)?;
