@@ -31,6 +31,9 @@ const BATCH: usize = 32;
 /// Batches of a pass: more, and acknowledgements come late.
 const BATCHES: usize = 2;
 
+/// The bytes of the shortest frame, without its check sequence (IEEE 802.3); a bare acknowledgment is shorter, and so padded.
+const SHORTEST: usize = 60;
+
 /// The protocol server.
 pub struct Server<L: Link, S: System> {
     /// smoltcp and the link.
@@ -180,11 +183,15 @@ impl<L: Link, S: System> Server<L, S> {
     /// enough](Socket::hears_the_last). (RFC 3449, section 5.2.1, has a router do so.)
     #[inline]
     fn take_batch(&mut self, batch: &[L::Frame]) {
+        if let [only] = batch {
+            let target = self.stack.target(only);
+            return self.take_frame(only, target);
+        }
         let mut held: Option<(&L::Frame, BareAck<'_>, Slot)> = None;
         for frame in batch {
             let target = self.stack.target(frame);
             let bare = match target {
-                Target::Socket(slot) if self.hears_the_last(slot) => {
+                Target::Socket(slot) if frame.bytes().len() <= SHORTEST && self.hears_the_last(slot) => {
                     BareAck::find(frame.bytes()).map(|ack| (frame, ack, slot))
                 }
                 _ => None,
