@@ -1,7 +1,6 @@
 //! The kernel's counters: what each packet cost, and where frames went.
 //!
-//! They only grow. The balance that must hold when nothing moves: `frames_in = delivered_arp + delivered_ipv4 + delivered_ipv6 +
-//! delivered_other +` all `drop_*`.
+//! They only grow. The balance that must hold when nothing moves: `frames_in` is the sum of [`Counter::SETTLED`].
 
 macro_rules! counters {
     ($($(#[$meta:meta])* $variant:ident $name:literal,)+) => {
@@ -119,6 +118,32 @@ counters! {
     WindowsClosed "windows_closed",
     /// Frames delivered before the device was opened the last time: to servers that have ended.
     DeliveredBefore "delivered_before",
+}
+
+impl Counter {
+    /// Frames delivered, by their families, in the order of the IN queues ([`crate::window::Queue::IN`]).
+    pub const DELIVERED: [Self; 4] =
+        [Self::DeliveredArp, Self::DeliveredIpv4, Self::DeliveredIpv6, Self::DeliveredOther];
+
+    /// What has become of the frames that came in: each is in one of these.
+    pub const SETTLED: [Self; 16] = [
+        Self::DeliveredArp,
+        Self::DeliveredIpv4,
+        Self::DeliveredIpv6,
+        Self::DeliveredOther,
+        Self::DropRunt,
+        Self::DropOversized,
+        Self::DropDeviceError,
+        Self::DropBadHeader,
+        Self::DropBadChecksum,
+        Self::DropNoBuffer,
+        Self::DropNoWindow,
+        Self::DropQueueLocked,
+        Self::DropQueueFull,
+        Self::DropUnclaimed,
+        Self::DropNoFilter,
+        Self::DropPortFull,
+    ];
 }
 
 /// How many there are.

@@ -9,3 +9,7 @@ pub const OPCODE: [u8; 3] = [0x0f, 0x1f, 0x80];
 pub const START: u32 = 0x6f72_0001;
 /// The region ends.
 pub const STOP: u32 = 0x6f72_0002;
+/// A protocol server is about to be ended by the supervisor.
+pub const DOWN: u32 = 0x6f72_0003;
+/// The next one is registered.
+pub const UP: u32 = 0x6f72_0004;

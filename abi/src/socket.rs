@@ -288,6 +288,8 @@ server_counters! {
     BacklogFull "server_backlog_full",
     /// Half open connections given up for newer ones, because the backlog was full of them.
     HalfOpenReplaced "server_half_open_replaced",
+    /// Acknowledgments not looked at, because a later one that came with them says more.
+    AcksSuperseded "server_acks_superseded",
     /// Sockets closed because the application wrote what cannot be.
     PeerMisbehaviour "server_peer_misbehaviour",
     /// Sockets open now.

@@ -11,13 +11,17 @@ pub mod frame;
 pub mod options;
 pub mod timer;
 
-use core::{fmt, net::IpAddr};
+use core::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use userlib::{
     Error,
     counters::Snapshot,
     entry::{Args, ExitStatus},
-    net::Service,
+    net::{Service, TcpStream},
     print, println,
 };
 
@@ -134,6 +138,17 @@ impl fmt::Display for Quotient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:02}", self.0 / 100, self.0 % 100)
     }
+}
+
+/// Connects; nothing on the stream waits longer than `patience`, as the connection itself does not.
+///
+/// # Errors
+/// As [`TcpStream::connect_timeout`].
+pub fn connect(to: SocketAddr, patience: Duration) -> Result<TcpStream, Error> {
+    let mut stream = TcpStream::connect_timeout(to, patience)?;
+    stream.set_read_timeout(Some(patience));
+    stream.set_write_timeout(Some(patience));
+    Ok(stream)
 }
 
 /// All counters at this moment.

@@ -443,7 +443,7 @@ fn device<W: Liar>(rig: &mut Rig<W>, data: &[u8]) {
                 let _ = rig.endpoint.info();
             }
         }
-        rig.assert_counters();
+        rig.counts().assert_settled();
     }
     settle(rig);
     reopen(rig);

@@ -69,7 +69,7 @@ fn endpoint<W: Wire>(rig: &mut Rig<W>, data: &[u8]) {
 /// As the kernel does after a server's death; the next server is honest.
 fn reopen<W: Wire>(rig: &mut Rig<W>) {
     rig.endpoint.close(0);
-    rig.assert_counters();
+    rig.counts().assert_settled();
     rig.set(false, false);
     let _ = rig.endpoint.open(0).expect("a device that starts");
     rig.server = Server::new(rig.base, rig.layout);
@@ -123,7 +123,7 @@ impl<W: Wire> World<'_, '_, W> {
                 self.vandal = true;
             }
         }
-        self.rig.assert_counters();
+        self.rig.counts().assert_settled();
     }
 
     /// The kernel's code, whose loads of the window are lied to.
@@ -133,7 +133,7 @@ impl<W: Wire> World<'_, '_, W> {
 
     fn interrupt(&mut self) {
         for _ in 0..8 {
-            let asserted = self.rig.machine.model.borrow().interrupt();
+            let asserted = self.rig.interrupt();
             let outcome =
                 self.kernel(|rig| if asserted { rig.endpoint.interrupt() } else { rig.endpoint.poll() });
             self.obey(outcome);

@@ -29,6 +29,8 @@
 
 #[path = "../../netdev-driver/tests/fake/mod.rs"]
 mod fake;
+#[path = "../../netdev-driver/src/filter/tests/language.rs"]
+mod language;
 
 mod boot;
 mod buffers;

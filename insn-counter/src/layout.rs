@@ -21,7 +21,7 @@ pub const RUNNING: usize = 2;
 /// Words of a snapshot: the mark's number, the counters.
 pub const SNAPSHOT_WORDS: usize = 1 + COUNTERS;
 /// Snapshots that a file has room for; later ones are counted and not kept.
-pub const SNAPSHOTS_MAX: usize = 4096;
+pub const SNAPSHOTS_MAX: usize = 16384;
 /// Words of the whole file.
 pub const FILE_WORDS: usize = HEADER_WORDS + SNAPSHOT_WORDS * SNAPSHOTS_MAX;
 
@@ -72,17 +72,21 @@ pub fn snapshots(file: &[u8]) -> Result<Vec<Snapshot>, BadFile> {
 /// The counts of each region, from its start mark to its stop mark, in order. A stop without a start is left out.
 #[must_use]
 pub fn regions(snapshots: &[Snapshot]) -> Vec<[u64; COUNTERS]> {
+    between(snapshots, abi::mark::START, abi::mark::STOP)
+}
+
+/// As [`regions`], between any two kinds of marks. Of several first ones in a row the last counts.
+#[must_use]
+pub fn between(snapshots: &[Snapshot], first: u32, last: u32) -> Vec<[u64; COUNTERS]> {
     let mut start = None;
     let mut regions = Vec::new();
     for snapshot in snapshots {
-        match snapshot.mark {
-            abi::mark::START => start = Some(snapshot.counts),
-            abi::mark::STOP => {
-                if let Some(start) = start.take() {
-                    regions.push(std::array::from_fn(|i| snapshot.counts[i].wrapping_sub(start[i])));
-                }
-            }
-            _ => {}
+        if snapshot.mark == first {
+            start = Some(snapshot.counts);
+        } else if snapshot.mark == last
+            && let Some(start) = start.take()
+        {
+            regions.push(std::array::from_fn(|i| snapshot.counts[i].wrapping_sub(start[i])));
         }
     }
     regions
@@ -122,6 +126,14 @@ mod tests {
     fn a_stop_alone_is_no_region() {
         let all = [at(abi::mark::STOP, 1, 1), at(abi::mark::START, 2, 2), at(abi::mark::START, 5, 5)];
         assert!(regions(&all).is_empty());
+    }
+
+    #[test]
+    fn regions_of_other_marks_are_found_among_those() {
+        let (down, up) = (abi::mark::DOWN, abi::mark::UP);
+        let marks = [at(down, 1, 1), at(abi::mark::START, 2, 2), at(up, 5, 7), at(abi::mark::STOP, 9, 9)];
+        assert_eq!(between(&marks, down, up)[0][..2], [4, 6]);
+        assert_eq!(regions(&marks)[0][..2], [7, 7]);
     }
 
     #[test]

@@ -110,7 +110,7 @@ mod on {
                 let outcome = rig.endpoint.start(0);
                 assert_eq!(outcome.misbehaviour, None, "death at access {at} is no lie");
             }
-            rig.assert_counters();
+            rig.counts().assert_settled();
             let posted = rig.endpoint.audit(0);
             assert_eq!(posted.mbufs_posted, posted.clusters_posted);
             assert_eq!(posted.mbufs_posted as usize, rig.owned(), "the ledger knows what the device has");

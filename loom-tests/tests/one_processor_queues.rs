@@ -204,68 +204,21 @@ fn the_driver_sends_all_in_order_and_is_bounded() {
     assert!(busy.get() >= 2 && runs > 1000);
 }
 
-/// The ring with the interrupt handler as its producer, and with the idle protocol.
-#[test]
-fn the_ring_loses_nothing_to_an_interrupt_that_pushes() {
+/// The ring with the interrupt handler as its producer, and with the idle protocol. `batch` items per interrupt, of which the ring takes
+/// what it has room for.
+fn ring_input<const N: usize>(batch: u32, expected: (u32, u32)) {
     let pushes = Range::new();
     explore(3, |run| {
-        let (ring, words) = (Ring::<2>::new(), Words::new(8));
+        let (ring, words) = (Ring::<N>::new(), Words::new(16));
         let producer = RefCell::new(RingProducer::new(&ring));
         let (pushed, pending) = (Cell::new(0), Cell::new(0u32));
         let interrupt = |run: &Run| {
             let mut producer = producer.borrow_mut();
-            let item = words.fill(pushed.get() + 1);
-            let (outcome, accesses) = run.count(|| producer.push(item));
-            pushes.note(accesses);
-            match outcome {
-                Ok(()) => pushed.set(pushed.get() + 1),
-                Err(PushError::Full) => drop(words.empty(item)),
-                Err(PushError::Peer(misbehaviour)) => panic!("{misbehaviour}"),
-            }
-            pending.set(pending.get() + u32::from(producer.consumer_idle()));
-        };
-        let mut consumer = RingConsumer::new(&ring);
-        let received = Cell::new(0);
-        let accept = |item| {
-            received.set(received.get() + 1);
-            assert_eq!(words.empty(item), received.get());
-        };
-        run.go(&interrupt, || {
-            for _ in 0..4 {
-                let mut next = consumer.pop().unwrap();
-                if next.is_none() {
-                    consumer.set_idle();
-                    next = consumer.pop().unwrap();
-                    if next.is_none() {
-                        assert!(pending.get() > 0 || received.get() == pushed.get(), "a wake-up was lost");
-                        pending.set(0);
-                    }
-                    consumer.clear_idle();
-                }
-                next.into_iter().for_each(accept);
-            }
-        });
-        while let Some(item) = consumer.pop().unwrap() {
-            accept(item);
-        }
-        assert_eq!(received.get(), pushed.get(), "an item was lost");
-    });
-    // Full: head alone. Else slot and tail, and head where the ring was full when it was last seen.
-    assert_eq!(pushes.0.get(), (1, 3));
-}
-
-/// The same with batches of three, of which the ring takes what it has room for.
-#[test]
-fn the_ring_loses_nothing_to_an_interrupt_that_pushes_batches() {
-    let pushes = Range::new();
-    explore(3, |run| {
-        let (ring, words) = (Ring::<4>::new(), Words::new(16));
-        let producer = RefCell::new(RingProducer::new(&ring));
-        let (pushed, pending) = (Cell::new(0), Cell::new(0u32));
-        let interrupt = |run: &Run| {
-            let mut producer = producer.borrow_mut();
-            let items = [1, 2, 3].map(|n| words.fill(pushed.get() + n));
-            let (outcome, accesses) = run.count(|| producer.push_batch(&items));
+            let items: Vec<_> = (1..=batch).map(|n| words.fill(pushed.get() + n)).collect();
+            let (outcome, accesses) = run.count(|| match &items[..] {
+                [item] => producer.push(*item).map(|()| 1),
+                items => producer.push_batch(items),
+            });
             pushes.note(accesses);
             let count = match outcome {
                 Ok(count) => count,
@@ -273,7 +226,9 @@ fn the_ring_loses_nothing_to_an_interrupt_that_pushes_batches() {
                 Err(PushError::Peer(misbehaviour)) => panic!("{misbehaviour}"),
             };
             pushed.set(pushed.get() + count as u32);
-            items[count..].iter().for_each(|&item| drop(words.empty(item)));
+            for &item in &items[count..] {
+                words.empty(item);
+            }
             pending.set(pending.get() + u32::from(producer.consumer_idle()));
         };
         let mut consumer = RingConsumer::new(&ring);
@@ -302,8 +257,19 @@ fn the_ring_loses_nothing_to_an_interrupt_that_pushes_batches() {
         }
         assert_eq!(received.get(), pushed.get(), "an item was lost");
     });
-    // Full: head alone. Else the slots and tail, once for all, and head where there was not room for all when last seen.
-    assert_eq!(pushes.0.get(), (1, 5));
+    assert_eq!(pushes.0.get(), expected);
+}
+
+/// Full: head alone. Else slot and tail, and head where the ring was full when it was last seen.
+#[test]
+fn the_ring_loses_nothing_to_an_interrupt_that_pushes() {
+    ring_input::<2>(1, (1, 3));
+}
+
+/// Full: head alone. Else the slots and tail, once for all, and head where there was not room for all when last seen.
+#[test]
+fn the_ring_loses_nothing_to_an_interrupt_that_pushes_batches() {
+    ring_input::<4>(3, (1, 5));
 }
 
 /// The ring with the interrupt handler as its consumer.

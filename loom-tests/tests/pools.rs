@@ -5,7 +5,7 @@
 
 use loom::{cell::UnsafeCell, sync::Arc, thread};
 use loom_tests::{Event, check, check_within};
-use mbuf::{Audit, Geometry, InterruptSpace, LoomMemory, NoLedger, Places, ProtocolSpace, View};
+use mbuf::{Audit, Flags, Geometry, InterruptSpace, LoomMemory, NoLedger, Places, ProtocolSpace, View};
 use shmqueue::{DualQueue, InConsumer, InProducer, Item};
 
 struct Model {
@@ -240,4 +240,41 @@ fn want_is_answered_after_a_free() {
 #[test]
 fn want_is_answered_after_a_deferred_free() {
     want(3, true);
+}
+
+/// The only packet is with the driver, and the server keeps it: what it waits for is the mark, which the driver makes before it tests
+/// `m_want`, as before that it frees.
+#[test]
+fn a_packet_that_is_kept_comes_back_by_its_mark() {
+    check_within(3, || {
+        let m = Model::new(1, 1, 1);
+        let mut space = ProtocolSpace::new(m.view());
+        let item = space.alloc_cluster().unwrap();
+        let mbuf = m.view().mbuf(item).unwrap();
+        mbuf.set_flags(Flags::PACKET.with(Flags::KEEP));
+        m.own(item);
+        let driver = thread::spawn({
+            let m = Arc::clone(&m);
+            move || {
+                let space = InterruptSpace::new(m.view());
+                m.own(item);
+                m.view().mbuf(item).unwrap().mark_sent();
+                if space.wanted() {
+                    m.event.post();
+                }
+            }
+        });
+        while !mbuf.is_sent() {
+            space.want();
+            if !mbuf.is_sent() && space.alloc_cluster().is_none() {
+                m.event.wait();
+            }
+            space.unwant();
+        }
+        m.own(item);
+        driver.join().unwrap();
+        assert_eq!(space.waiters(), 0);
+        space.free_chain(item);
+        m.all_free();
+    });
 }

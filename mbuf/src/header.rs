@@ -2,11 +2,15 @@
 //!
 //! The header's words are atomics with relaxed accesses: an mbuf belongs to one side at a time, and it is the
 //! queue's or the pool's mutex that orders what one side wrote before what the other reads. A peer that
-//! writes an mbuf which is not its own changes values, never the meaning of the program.
+//! writes an mbuf which is not its own changes values, never the meaning of the program. One word orders by itself: a packet
+//! that the server keeps goes back to it by its [flags](Mbuf::mark_sent), without a queue or a pool.
 
 use shmqueue::{
     Item,
-    sync::{AtomicU32, Ordering::Relaxed},
+    sync::{
+        AtomicU32,
+        Ordering::{Acquire, Relaxed, Release},
+    },
 };
 
 /// The bytes of one mbuf.
@@ -36,6 +40,11 @@ impl Flags {
     /// Transmit: the device is to fill in the TCP or UDP checksum, from `checksum_start` to the end, at
     /// `checksum_offset` after the start.
     pub const DATA_CHECKSUM_WANTED: Self = Self(0x80);
+    /// Transmit: the server keeps the packet, to send with again. The driver does not free it when it has left, but
+    /// [marks](Mbuf::mark_sent) it.
+    pub const KEEP: Self = Self(1 << 31);
+    /// The driver's mark: the packet has left, and is the server's.
+    pub const SENT: Self = Self(0x100);
 
     /// Both.
     #[must_use]
@@ -144,6 +153,18 @@ impl Mbuf {
     #[inline(always)]
     pub fn set_flags(&self, flags: Flags) {
         self.flags.store(flags.0, Relaxed);
+    }
+
+    /// The driver has done with a packet that the server [keeps](Flags::KEEP): from now on it is the server's.
+    #[inline(always)]
+    pub fn mark_sent(&self) {
+        self.flags.store(Flags::SENT.0, Release); // pairs with the acquire in `is_sent`
+    }
+
+    /// Whether a packet that the server [keeps](Flags::KEEP) has left.
+    #[inline(always)]
+    pub fn is_sent(&self) -> bool {
+        Flags(self.flags.load(Acquire)).has(Flags::SENT) // pairs with the release in `mark_sent`
     }
 
     /// The bytes of the whole packet; means something in the packet's first mbuf.

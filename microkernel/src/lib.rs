@@ -3,7 +3,7 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | [`machine`] | the seam: what the logic here asks of the hardware, and how the binary drives a [`Kernel`] |
-//! | [`kernel`] | the kernel as a whole: boot, and who goes on after each event |
+//! | [`boot`], [`kernel`] | how it begins; the kernel as a whole, and who goes on after each event |
 //! | [`frames`] | physical memory |
 //! | [`space`], [`memory_object`], [`user`] | what tasks map, what they share, how the kernel touches it |
 //! | [`task`], [`thread`], [`sched`], `lifecycle` | who runs; how they begin and end |
@@ -23,10 +23,12 @@
 #[cfg(any(test, feature = "fake"))]
 extern crate std;
 
+pub mod boot;
 pub mod cmdline;
 mod data;
 pub mod elf;
 pub mod frames;
+mod hold;
 mod ipc;
 pub mod kernel;
 mod lifecycle;
@@ -51,7 +53,8 @@ mod tests;
 pub mod thread;
 pub mod user;
 
-pub use kernel::{Boot, BootError, Kernel};
+pub use boot::{Boot, BootError};
+pub use kernel::Kernel;
 
 /// The tests' machine of arrays, for `fuzz/kernel`, which alone asks for it.
 #[cfg(feature = "fake")]

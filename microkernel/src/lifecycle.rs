@@ -140,12 +140,18 @@ impl<M: Machine> Kernel<M> {
                 self.end_thread(m, thread);
             }
         }
+        let hold = self.hold_for_successor(m, task);
         for at in 0..self.devices.len() {
             if self.devices[at].owner == Some(task) {
+                let addresses = self.devices[at].addresses;
                 self.close_device(m, at);
+                self.devices[at].hold = hold;
+                if let Some(hold) = hold {
+                    self.keep_addresses(&addresses, hold);
+                }
             }
         }
-        self.close_net_io_of(m, task);
+        self.close_net_io_of(m, task, hold);
         for name in 0..abi::port::NAMES_MAX as u32 {
             if let Ok(right) = self.tasks[usize::from(task)].names.remove_all(name) {
                 self.forget_requests(task, name, right);

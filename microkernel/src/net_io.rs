@@ -15,6 +15,7 @@ use abi::vm::PAGE_BYTES;
 use netdev_driver::filter::{FilterTable, Program};
 
 use crate::data::number;
+use crate::hold::Hold;
 use crate::kernel::Kernel;
 use crate::machine::{Machine, NetDevice};
 use crate::names::Right;
@@ -45,6 +46,8 @@ pub(crate) struct Opener {
 /// The openers of the device and their filters.
 pub(crate) struct NetIo {
     pub openers: [Option<Opener>; OPENERS],
+    /// For whom the place of an opener that has ended is kept.
+    pub holds: [Option<Hold>; OPENERS],
     /// Frames queued that count for each opener, or for the one that had its place before.
     pub queued: [u16; OPENERS],
     /// By port.
@@ -57,6 +60,7 @@ impl NetIo {
     pub(crate) const fn new() -> Self {
         Self {
             openers: [None; OPENERS],
+            holds: [None; OPENERS],
             queued: [0; OPENERS],
             filters: FilterTable::new(),
             out_of_line: OUT_OF_LINE,
@@ -83,7 +87,11 @@ impl<M: Machine> Kernel<M> {
     /// # Errors
     /// [`Error::NoResources`].
     pub(crate) fn open_net_io(&mut self, m: &mut M, task: u16) -> Result<u32, Error> {
-        let free = self.net_io.openers.iter().position(Option::is_none).ok_or(Error::NoResources)?;
+        let (openers, holds) = (&self.net_io.openers, &self.net_io.holds);
+        let is_free = |&at: &usize| openers[at].is_none() && !self.is_kept_from(m, holds[at], task);
+        // One that is kept for this task, if there is: the others stay for others.
+        let own = (0..OPENERS).filter(is_free).find(|&at| self.is_kept_for(holds[at], task));
+        let free = own.or_else(|| (0..OPENERS).find(is_free)).ok_or(Error::NoResources)?;
         if !self.tasks[usize::from(task)].names.has_room(1) {
             return Err(Error::NoResources);
         }
@@ -98,6 +106,7 @@ impl<M: Machine> Kernel<M> {
             self.note_deliveries(m);
         }
         self.net_io.openers[free] = Some(Opener { task, port, thread: None });
+        self.net_io.holds[free] = None;
         self.ports.get_mut(port).references += 1;
         self.insert_right(task, Right::Send(port))
     }
@@ -121,10 +130,11 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// A task ends: what it has opened is closed, whoever else has a right to it.
-    pub(crate) fn close_net_io_of(&mut self, m: &mut M, task: u16) {
+    pub(crate) fn close_net_io_of(&mut self, m: &mut M, task: u16, hold: Option<Hold>) {
         for opener in 0..OPENERS {
             if self.net_io.openers[opener].is_some_and(|it| it.task == task) {
                 self.close_net_io(m, opener as u8);
+                self.net_io.holds[opener] = hold;
             }
         }
     }

@@ -14,6 +14,8 @@ pub const TASKS: usize = 64;
 pub struct Task<M: Machine> {
     /// Its number, unique since boot; 0 for a free slot.
     pub id: u64,
+    /// The number of the task that made it; 0 for the first.
+    pub creator: u64,
     /// The program's name.
     pub name: [u8; NAME_MAX],
     /// The length of `name`.
@@ -40,6 +42,7 @@ impl<M: Machine> Task<M> {
     /// A free slot.
     pub const FREE: Self = Self {
         id: 0,
+        creator: 0,
         name: [0; NAME_MAX],
         name_length: 0,
         space: None,

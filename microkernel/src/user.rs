@@ -83,14 +83,7 @@ pub fn copy_to_frame<M: Machine>(
     frame: u64,
     bytes: usize,
 ) -> Result<(), Error> {
-    if !is_user_range(address, bytes as u64) {
-        return Err(Error::BadAddress);
-    }
-    each_piece(address, bytes, |at, range| {
-        let phys = m.translate(space, at, false).ok_or(Error::BadAddress)?;
-        m.copy_phys(frame + range.start as u64, phys, range.len());
-        Ok(())
-    })
+    copy_frame(m, space, address, frame, bytes, false)
 }
 
 /// Copies from the start of a frame to a task's memory, `bytes` of at most a page.
@@ -104,12 +97,26 @@ pub fn copy_from_frame<M: Machine>(
     frame: u64,
     bytes: usize,
 ) -> Result<(), Error> {
+    copy_frame(m, space, address, frame, bytes, true)
+}
+
+#[inline(always)]
+fn copy_frame<M: Machine>(
+    m: &mut M,
+    space: &M::Space,
+    address: u64,
+    frame: u64,
+    bytes: usize,
+    to_task: bool,
+) -> Result<(), Error> {
     if !is_user_range(address, bytes as u64) {
         return Err(Error::BadAddress);
     }
     each_piece(address, bytes, |at, range| {
-        let phys = m.translate(space, at, true).ok_or(Error::BadAddress)?;
-        m.copy_phys(phys, frame + range.start as u64, range.len());
+        let phys = m.translate(space, at, to_task).ok_or(Error::BadAddress)?;
+        let in_frame = frame + range.start as u64;
+        let (to, from) = if to_task { (phys, in_frame) } else { (in_frame, phys) };
+        m.copy_phys(to, from, range.len());
         Ok(())
     })
 }

@@ -199,7 +199,7 @@ impl<N: Nic> Direct<N> {
         for _ in 0..RX_BUFFERS {
             let Some(done) = self.nic.rx_poll() else { break };
             if done.status != RxStatus::Fragment {
-                self.count_frame(done.len, Counter::DropNoWindow);
+                self.counts.add_frame(done.len, Counter::DropNoWindow);
             }
         }
         self.nic.quiesce();
@@ -236,13 +236,6 @@ impl<N: Nic> Direct<N> {
             }
         }
         self.take_bogus();
-    }
-
-    #[cold]
-    fn count_frame(&mut self, len: u32, cause: Counter) {
-        self.counts.add(Counter::FramesIn, 1);
-        self.counts.add(Counter::BytesIn, u64::from(len));
-        self.counts.add(cause, 1);
     }
 
     #[inline(always)]

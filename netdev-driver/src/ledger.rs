@@ -8,14 +8,15 @@ use abi::{
     device::Audit,
     window::{CLUSTER_BYTES, CLUSTERS_MAX, Layout, MBUF_BYTES},
 };
-use mbuf::{Claim, Located};
+use mbuf::{Claim, Flags, Located};
 use shmqueue::PeerMisbehaviour;
 
 const CLUSTERS: usize = CLUSTERS_MAX as usize;
 const MBUFS: usize = 2 * CLUSTERS;
 
 /// What is known of an mbuf, in one word: its holder in bits 0 and 1, its cluster's index plus 1 (0: none) in bits 2 to 15, and the
-/// index plus 1 of the next mbuf of its frame (0: none) in bits 16 to 31. So "a frame of one mbuf, sent with this cluster" is one comparison.
+/// index plus 1 of the next mbuf of its frame (0: none) in bits 16 to 30. So "a frame of one mbuf, sent with this cluster" is one comparison.
+/// Bit 31, of a frame's first mbuf: the server keeps the frame.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Entry(u32);
 
@@ -27,6 +28,11 @@ const IN_RECEIVE_RING: u32 = 1;
 const SENDING: u32 = 2;
 /// Another mbuf of such a frame.
 const SENDING_REST: u32 = 3;
+/// Where the holder and the cluster are in an entry.
+const HOLDER: u32 = 3;
+const CLUSTER: u32 = 0xfffc;
+/// [`Flags::KEEP`] in an entry.
+const KEPT: u32 = Flags::KEEP.0;
 /// Of a buffer that the window does not have: held by nobody who could let go of it, so that no claim succeeds.
 const ABSENT: Entry = Entry(SENDING_REST);
 
@@ -41,17 +47,17 @@ impl Entry {
 
     #[inline(always)]
     const fn holder(self) -> u32 {
-        self.0 & 3
+        self.0 & HOLDER
     }
 
     #[inline(always)]
     const fn cluster(self) -> Option<u32> {
-        (self.0 >> 2 & 0x3fff).checked_sub(1)
+        ((self.0 & CLUSTER) >> 2).checked_sub(1)
     }
 
     #[inline(always)]
     const fn next(self) -> Option<u32> {
-        (self.0 >> 16).checked_sub(1)
+        (self.0 >> 16 & 0x7fff).checked_sub(1)
     }
 }
 
@@ -166,13 +172,19 @@ impl Ledger {
         Some(self.clusters.offset(cluster))
     }
 
-    /// Claims a frame's first mbuf, and its cluster if it has one, for the transmit ring.
+    /// Claims a frame's first mbuf, and its cluster if it has one, for the transmit ring. Of the `flags` what counts is whether the server
+    /// keeps the frame.
     ///
     /// # Errors
     /// They are not the server's to give.
     #[inline]
-    pub fn send(&mut self, mbuf: Located, cluster: Option<Located>) -> Result<(), PeerMisbehaviour> {
-        self.claim(mbuf, cluster, SENDING)
+    pub fn send(
+        &mut self,
+        mbuf: Located,
+        cluster: Option<Located>,
+        flags: Flags,
+    ) -> Result<(), PeerMisbehaviour> {
+        self.claim(mbuf, cluster, SENDING | flags.0 & KEPT)
     }
 
     /// Claims a further mbuf of a frame whose last one so far is `last`.
@@ -212,6 +224,21 @@ impl Ledger {
         }
         *self.entry(mbuf.index()) = entry;
         Ok(())
+    }
+
+    /// A frame that the server keeps leaves the transmit ring, as by [`release`](Self::release). `false` if it was not there.
+    #[inline(always)]
+    pub fn release_kept(&mut self, mbuf: Located) -> bool {
+        let entry = *self.entry(mbuf.index());
+        // One mbuf, as nearly all: all that the entry says beside is its cluster.
+        if entry.0 & !CLUSTER != KEPT | SENDING {
+            return entry.0 & (KEPT | HOLDER) == KEPT | SENDING && self.release(mbuf.item().get());
+        }
+        *self.entry(mbuf.index()) = Entry(SERVER);
+        if let Some(cluster) = entry.cluster() {
+            *self.state(cluster) -= 1;
+        }
+        true
     }
 
     /// All mbufs of the frame `token`, and their clusters, leave the transmit ring for the server. `false` if it was not there.
@@ -319,8 +346,8 @@ impl Claim for Ledger {
     }
 }
 
-// An index plus 1 fits into its bits.
-const _: () = assert!(MBUFS < 1 << 16 && CLUSTERS < 1 << 14);
+// An index plus 1 fits into its bits, and the flag has the last.
+const _: () = assert!(MBUFS < 1 << 15 && CLUSTERS < 1 << 14 && KEPT == 1 << 31);
 
 #[cfg(test)]
 mod tests;

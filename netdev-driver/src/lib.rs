@@ -45,4 +45,4 @@ pub use endpoint::{Endpoint, Outcome};
 pub use hal::{Hal, Registers};
 pub use ledger::Ledger;
 pub use nic::Nic;
-pub use window::geometry;
+pub use window::{geometry, queue_at};

@@ -1,5 +1,5 @@
 //! The window as the kernel maps it: the only place where an offset becomes an address here, beside `mbuf`'s view; and the ends of its
-//! queues, of whichever kind they are.
+//! queues, of whichever kind they are. The server's end has the layout from here too.
 #![expect(
     unsafe_code,
     reason = "makes references to queues and reads frames at checked offsets of the window"
@@ -45,6 +45,22 @@ pub fn geometry(layout: &Layout) -> Option<Geometry> {
     .ok()
 }
 
+/// A queue of a window, for either end.
+///
+/// # Safety
+/// For `'w` a window of this layout is mapped at `base`, readable and writable; of the bytes of its queues nobody makes anything but
+/// what this returns.
+pub unsafe fn queue_at<'w>(base: NonNull<u8>, layout: &Layout, queue: Queue) -> EitherQueue<'w, RING_ITEMS> {
+    // SAFETY: the block begins in the window, whose layout has `block_bytes` for each queue before the pools.
+    let at = unsafe { base.add(layout.queue_at(queue) as usize) };
+    match layout.config.queue {
+        // SAFETY: as large as the block and aligned to 64 as that is (asserted above), atomics only; zero bytes are a value.
+        QueueKind::Dual => Either::Dual(unsafe { at.cast().as_ref() }),
+        // SAFETY: as above.
+        QueueKind::Ring => Either::Ring(unsafe { at.cast().as_ref() }),
+    }
+}
+
 /// The kernel's end of an IN queue, or of the deferred-free queue.
 pub(crate) type Input<'w> = EitherInProducer<'w, View<'w>, RING_ITEMS>;
 /// The kernel's end of the OUT queue.
@@ -87,14 +103,8 @@ impl<'w> Mapped<'w> {
 
     /// A queue. The layout is the one that the window was opened with.
     pub fn queue(&self, layout: &Layout, queue: Queue) -> EitherQueue<'w, RING_ITEMS> {
-        // SAFETY: the block begins in the window, whose layout has `block_bytes` for each queue before the pools.
-        let at = unsafe { self.base.add(layout.queue_at(queue) as usize) };
-        match layout.config.queue {
-            // SAFETY: as large as the block and aligned to 64 as that is (asserted above), atomics only; zero bytes are a value.
-            QueueKind::Dual => Either::Dual(unsafe { at.cast().as_ref() }),
-            // SAFETY: as above.
-            QueueKind::Ring => Either::Ring(unsafe { at.cast().as_ref() }),
-        }
+        // SAFETY: `Window::new`, 1 and 3, as in `open`, which has zeroed the queues.
+        unsafe { queue_at(self.base, layout, queue) }
     }
 
     /// The address of an offset for the device; the ledger has found a buffer there.

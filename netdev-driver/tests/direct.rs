@@ -3,13 +3,13 @@
 
 mod fake;
 
-use std::{collections::VecDeque, rc::Rc};
+use std::{collections::VecDeque, ops::Deref, rc::Rc};
 
-use abi::{
-    counters::{COUNT, Counter},
-    device::offload,
+use abi::{counters::Counter, device::offload};
+use fake::{
+    Machine, Random, bad_frames, ipv4_frame,
+    rig::{Counts, Wire},
 };
-use fake::{Machine, Random, ipv4_frame, rig::Wire};
 use netdev_driver::{
     Direct,
     demux::Family,
@@ -19,7 +19,7 @@ use netdev_driver::{
     nic::{NicError, TxChecksum},
 };
 
-for_both_devices! {
+for_both! {
     frames_go_both_ways_lent;
     frames_go_both_ways_visited;
     a_burst_costs_few_register_accesses;
@@ -41,6 +41,14 @@ struct Rig<W: Wire> {
     direct: Direct<W::Driver>,
 }
 
+impl<W: Wire> Deref for Rig<W> {
+    type Target = Machine<W>;
+
+    fn deref(&self) -> &Machine<W> {
+        &self.machine
+    }
+}
+
 impl<W: Wire> Rig<W> {
     fn new() -> Self {
         let machine = Machine::new(W::default());
@@ -51,26 +59,6 @@ impl<W: Wire> Rig<W> {
         Self { machine, direct }
     }
 
-    fn wire(&self, frame: &[u8]) -> bool {
-        self.machine.model.borrow_mut().receive(&self.machine.memory.borrow(), frame)
-    }
-
-    fn step(&self) {
-        self.machine.model.borrow_mut().step(&self.machine.memory.borrow());
-    }
-
-    fn set(&self, stuck: bool, lazy: bool) {
-        self.machine.model.borrow_mut().set(stuck, lazy);
-    }
-
-    fn sent(&self) -> Vec<Vec<u8>> {
-        self.machine.model.borrow_mut().take_sent()
-    }
-
-    fn interrupts(&self) -> bool {
-        self.machine.model.borrow().interrupt()
-    }
-
     fn build(&mut self, bytes: &[u8], checksum: Option<TxChecksum>) -> bool {
         let Some(room) = self.direct.tx_buffer(bytes.len()) else { return false };
         room.copy_from_slice(bytes);
@@ -79,17 +67,16 @@ impl<W: Wire> Rig<W> {
     }
 
     fn count(&self, counter: Counter) -> u64 {
-        let mut counters = [0; COUNT];
-        self.direct.counters(&mut counters);
-        counters[counter as usize]
+        self.counts().of(counter)
+    }
+
+    fn counts(&self) -> Counts {
+        Counts::new(|counters| self.direct.counters(counters))
     }
 
     /// Every frame is delivered or in one drop counter, every buffer somewhere.
     fn assert_balanced(&self) -> DirectAudit {
-        let settled = Counter::ALL.iter().filter(|&&counter| {
-            (Counter::DeliveredArp as u32..=Counter::DropQueueLocked as u32).contains(&(counter as u32))
-        });
-        assert_eq!(self.count(Counter::FramesIn), settled.map(|&counter| self.count(counter)).sum::<u64>());
+        self.counts().assert_settled();
         let audit = self.direct.audit();
         assert_eq!(audit.posted + audit.lent, audit.receive, "{audit:?}");
         assert_eq!(audit.free + audit.transmitting, audit.transmit, "{audit:?}");
@@ -106,8 +93,7 @@ impl<W: Wire> Rig<W> {
         self.direct.tell();
         let audit = self.assert_balanced();
         assert_eq!((audit.lent, audit.transmitting), (0, 0));
-        let owned = self.machine.model.borrow().owned(&self.machine.memory.borrow());
-        assert_eq!(owned, audit.receive as usize);
+        assert_eq!(self.owned(), audit.receive as usize);
     }
 }
 
@@ -130,7 +116,7 @@ mod on {
                     offered += 1;
                 }
             }
-            if rig.interrupts() {
+            if rig.interrupt() {
                 assert!(rig.direct.acknowledge_interrupt());
                 while let Some(frame) = rig.direct.lend() {
                     assert!(!frame.checksum_good());
@@ -187,7 +173,7 @@ mod on {
             for _ in 0..random.below(64) {
                 offered += u32::from(rig.wire(&ipv4_frame(60 + random.below(1400) as usize, offered)));
             }
-            if rig.interrupts() {
+            if rig.interrupt() {
                 assert!(rig.direct.acknowledge_interrupt());
             }
             rig.direct.receive(u32::MAX, |frame| {
@@ -276,20 +262,8 @@ mod on {
     pub fn bad_frames_cost_counters_and_nothing_else<W: Wire>() {
         let mut rig = Rig::<W>::new();
         let mut random = Random(77);
-        let good = ipv4_frame(100, 0);
         let mut lent = 0;
-        for round in 0..4000u32 {
-            let mut frame = good.clone();
-            match round % 8 {
-                0 => frame.truncate(random.below(14) as usize),
-                1 => frame.resize(1515 + random.below(500) as usize, 0),
-                2 => frame.truncate(14 + random.below(20) as usize),
-                3 => frame[24] ^= 0xff,
-                4 => frame[16..18].copy_from_slice(&[5, 0xdc]),
-                5 => frame[14] = 0x43,
-                6 => frame[12..14].copy_from_slice(&[0x86, 0xdd]),
-                _ => {}
-            }
+        for frame in bad_frames() {
             assert!(rig.wire(&frame));
             if random.below(5) == 0 {
                 while let Some(frame) = rig.direct.lend() {
@@ -303,11 +277,7 @@ mod on {
             rig.direct.give_back([frame]);
         }
         assert_eq!(lent, 500);
-        assert_eq!(rig.count(Counter::DropRunt), 500);
-        assert_eq!(rig.count(Counter::DropOversized), 500);
-        assert_eq!(rig.count(Counter::DropBadChecksum), 500);
-        assert_eq!(rig.count(Counter::DropBadHeader), 2000);
-        assert_eq!(rig.count(Counter::DeliveredIpv4), 500);
+        rig.counts().assert_bad_frames();
         rig.settle();
     }
 
@@ -342,9 +312,9 @@ mod on {
             queued += 1;
         }
         assert!(queued > 100 && queued <= TX_BUFFERS);
-        assert!(!rig.direct.tx_ready() && !rig.interrupts());
+        assert!(!rig.direct.tx_ready() && !rig.interrupt());
         rig.step();
-        assert!(rig.interrupts(), "a full ring says when it has room");
+        assert!(rig.interrupt(), "a full ring says when it has room");
         assert!(rig.direct.acknowledge_interrupt());
         assert!(rig.direct.reap(), "it was full");
         assert!(!rig.direct.reap() && rig.direct.tx_ready());
@@ -352,7 +322,7 @@ mod on {
         assert!(rig.build(&ipv4_frame(60, queued), None));
         rig.direct.kick();
         rig.step();
-        assert!(!rig.interrupts());
+        assert!(!rig.interrupt());
         let frames = rig.sent();
         assert_eq!(frames.len() as u32, queued + 1);
         assert!(frames.iter().enumerate().all(|(i, frame)| *frame == ipv4_frame(60, i as u32)));

@@ -18,6 +18,7 @@ for_all! {
     a_burst_costs_few_register_accesses;
     a_server_that_sleeps_is_resumed_once_and_one_that_does_not_is_not;
     chains_are_sent_and_come_back;
+    what_the_server_keeps_is_marked_and_not_freed;
     frames_that_cannot_be_sent_are_counted_and_freed;
     a_full_ring_goes_on_by_interrupt;
     checksums_are_filled_in;
@@ -47,6 +48,7 @@ mod on {
                 }
             }
             rig.set(false, random.below(2) == 0);
+            rig.server.keeps = random.below(2) == 0;
             for _ in 0..random.below(24) {
                 let len = 38 + random.below(1476) as usize;
                 let cut = 1 + random.below(len as u64 - 1) as usize;
@@ -63,7 +65,7 @@ mod on {
                 assert_eq!(frame, ipv4_frame(frame.len(), left));
                 left += 1;
             }
-            rig.assert_counters();
+            rig.counts().assert_settled();
         }
         let rest = rig.server.receive().len() as u32;
         rig.settle();
@@ -81,7 +83,7 @@ mod on {
         for number in 0..64 {
             assert!(rig.wire(&ipv4_frame(1514, number)));
         }
-        assert!(rig.machine.model.borrow().interrupt());
+        assert!(rig.interrupt());
         let _ = rig.endpoint.interrupt();
         assert!(*rig.machine.accesses.borrow() - before <= 2, "a read of the cause, a write of the tail");
         assert_eq!(rig.server.receive().len(), 64);
@@ -140,6 +142,43 @@ mod on {
         assert_eq!(rig.count(Counter::DeferredFrees), 31);
     }
 
+    pub fn what_the_server_keeps_is_marked_and_not_freed<W: Wire>(queue: QueueKind) {
+        let mut rig = Rig::<W>::new(config(queue));
+        let frame: Vec<u8> = (0..1500u32).map(|i| i as u8).collect();
+        // In a cluster, in an mbuf, in a chain; too short to be sent, and too many pieces.
+        let many: Vec<usize> = (1..17).map(|i| i * 80).collect();
+        let kinds: [(&[u8], &[usize]); 5] =
+            [(&frame, &[]), (&frame[..60], &[]), (&frame, &[50, 700]), (&frame[..13], &[]), (&frame, &many)];
+        let packets = kinds.map(|(bytes, cuts)| rig.server.frame(bytes, cuts).unwrap());
+        let sent = |rig: &Rig<W>| packets.map(|packet| rig.server.view.mbuf(packet).unwrap().is_sent());
+        let free = rig.server.view.audit().unwrap();
+        for again in 1..=3 {
+            rig.set(true, true);
+            for packet in packets {
+                rig.server.keep(packet);
+                assert!(!rig.server.view.mbuf(packet).unwrap().is_sent());
+                if rig.server.send(packet) {
+                    assert_eq!(rig.endpoint.start(0).misbehaviour, None);
+                }
+            }
+            assert_eq!(sent(&rig), [false, false, false, true, true]);
+            rig.set(false, false);
+            rig.step();
+            assert_eq!(rig.sent(), [&frame[..], &frame[..60], &frame]);
+            rig.server.space.want();
+            assert_eq!(rig.endpoint.poll().resume, 1, "the server wants buffers");
+            rig.server.space.unwant();
+            assert_eq!(sent(&rig), [true; 5]);
+            let audit = rig.endpoint.audit(0);
+            assert_eq!((audit.mbufs_transmitting, audit.clusters_transmitting), (0, 0));
+            assert_eq!(rig.count(Counter::DropOutBad), 2 * again);
+            assert_eq!(rig.server.view.audit().unwrap(), free, "nothing was freed");
+            assert_eq!((rig.server.deferred.consume(), rig.count(Counter::DeferredFrees)), (Ok(None), 0));
+            rig.server.kept.truncate(5);
+        }
+        rig.settle();
+    }
+
     pub fn frames_that_cannot_be_sent_are_counted_and_freed<W: Wire>(queue: QueueKind) {
         let mut rig = Rig::<W>::new(config(queue));
         let frame = vec![1; 1500];
@@ -179,7 +218,7 @@ mod on {
         let mut rounds = 0;
         while rig.count(Counter::FramesOut) < 500 {
             rig.step();
-            assert!(rig.machine.model.borrow().interrupt(), "a busy device says when it has room");
+            assert!(rig.interrupt(), "a busy device says when it has room");
             let _ = rig.interrupts();
             rounds += 1;
             assert!(rounds < 20);

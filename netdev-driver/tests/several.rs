@@ -167,7 +167,7 @@ mod on {
                 }
                 server.drain_deferred();
             }
-            rig.assert_counters();
+            rig.counts().assert_settled();
             if round % 50 == 49 {
                 rig.settle();
             }
@@ -175,7 +175,7 @@ mod on {
         assert!(most == 3 && reopened > 40, "{most} {reopened}");
         rig.settle();
         (0..3).for_each(|at| rig.close(at));
-        assert_eq!(rig.machine.model.borrow().owned(&rig.machine.memory.borrow()), 0);
+        assert_eq!(rig.owned(), 0);
         assert!(!rig.wire(&frame_for(0, 60, 0)), "a closed device receives nothing");
         rig.settle();
     }
@@ -269,7 +269,7 @@ mod on {
                     left += 1;
                 }
             }
-            rig.assert_counters();
+            rig.counts().assert_settled();
             let lied = outcomes.iter().find(|outcome| outcome.misbehaviour.is_some());
             assert!(lied.is_none_or(|outcome| outcome.culprit == 1), "{lied:?}");
             if lied.is_some() || random.below(50) == 0 {
@@ -431,7 +431,7 @@ mod on {
         assert_eq!((rig.count(Counter::DeliveredIpv4), rig.count(Counter::WindowCopies)), (1, 0));
         rig.endpoint.close(1);
         assert_eq!(rig.endpoint.poll(), Outcome::default());
-        rig.assert_counters();
+        rig.counts().assert_settled();
     }
 }
 

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use crate::{
     checksum::{Sum, pseudo_header, pseudo_header_v4},
-    socket::blind::Numbers,
+    socket::segment::{ACK, Numbers},
 };
 
 const ETHERNET_HEADER: usize = 14;
@@ -193,6 +193,31 @@ impl<'f> Segment4<'f> {
     #[inline(always)]
     fn payload(&self) -> u32 {
         (self.bytes.len() as u32).saturating_sub(u32::from(self.head[Self::START + 12] >> 4) * 4)
+    }
+}
+
+/// A segment that is an acknowledgment and nothing else: no data, no options, no other flag. (In IPv4, as nearly all that come fast
+/// enough for [`supersedes`](Self::supersedes) to matter.)
+#[derive(Clone, Copy)]
+pub struct BareAck<'f>(&'f [u8; 54]);
+
+impl<'f> BareAck<'f> {
+    /// If `frame` is one.
+    #[inline(always)]
+    pub fn find(frame: &'f [u8]) -> Option<Self> {
+        let Segment4 { head, bytes } = Segment4::find(frame)?;
+        let [.., length, flags] = *head.first_chunk::<48>()?;
+        (bytes.len() == 20 && length == 5 << 4 && flags == ACK).then_some(Self(head))
+    }
+
+    /// Whether this one says all that `earlier` says, and more: between the same ends, at the same place of the other end's stream, it
+    /// acknowledges what comes later in ours.
+    #[inline(always)]
+    pub fn supersedes(&self, earlier: &Self) -> bool {
+        let word = |head: &[u8; 54], at| u32::from_be_bytes(core::array::from_fn(|i| head[at + i]));
+        // Addresses, ports and sequence number.
+        [26, 30, 34, 38].iter().all(|&at| word(self.0, at) == word(earlier.0, at))
+            && word(self.0, 42).wrapping_sub(word(earlier.0, 42)).cast_signed() > 0
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     fragments::Fragments,
     frame,
     link::{Built, Link, LinkInfo},
-    socket::blind::Numbers,
+    socket::segment::Numbers,
 };
 
 /// What smoltcp needs to know. It sums UDP datagrams, which only it sees before they are cut into fragments; the checksums of TCP and
@@ -43,6 +43,8 @@ pub struct Traffic {
     pub copied_bytes: u64,
     /// The numbers of the last TCP segment that was sent.
     pub numbers: Numbers,
+    /// The bytes of its payload.
+    pub payload: u32,
 }
 
 impl Traffic {
@@ -119,6 +121,7 @@ impl<L: Link> TxToken for Tx<'_, L> {
                 self.traffic.sent += 1;
                 self.traffic.count_payload(segment.payload);
                 self.traffic.numbers = segment.numbers;
+                self.traffic.payload = segment.payload;
                 return (result, Built::Send(segment.request));
             }
             let built = self.fragments.finish(buffer, offload);

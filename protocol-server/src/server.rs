@@ -11,7 +11,7 @@ use smoltcp::{time::Instant, wire::IpCidr};
 use crate::{
     demux::{NO_SLOT, Slot},
     dhcp::{DHCP_SLOT, Dhcp},
-    frame::{copy_without_checksum, is_syn},
+    frame::{BareAck, copy_without_checksum, is_syn},
     link::{Link, RxFrame},
     phy::Traffic,
     socket::{Context, Protocol, Served, Socket},
@@ -148,9 +148,7 @@ impl<L: Link, S: System> Server<L, S> {
         for _ in 0..BATCHES {
             self.stack.link.receive(&mut batch, BATCH);
             let count = batch.len();
-            for frame in &batch {
-                self.take_frame(frame);
-            }
+            self.take_batch(&batch);
             self.stack.link.release(&mut batch);
             taken += count;
             if count < BATCH {
@@ -169,9 +167,45 @@ impl<L: Link, S: System> Server<L, S> {
         self.unfinished
     }
 
+    /// Takes frames in their order, but of acknowledgments one after the other only the last, where that [is
+    /// enough](Socket::hears_the_last). (RFC 3449, section 5.2.1, has a router do so.)
     #[inline]
-    fn take_frame(&mut self, frame: &L::Frame) {
-        match self.stack.target(frame) {
+    fn take_batch(&mut self, batch: &[L::Frame]) {
+        let mut held: Option<(&L::Frame, BareAck<'_>, Slot)> = None;
+        for frame in batch {
+            let target = self.stack.target(frame);
+            let bare = match target {
+                Target::Socket(slot) if self.hears_the_last(slot) => {
+                    BareAck::find(frame.bytes()).map(|ack| (frame, ack, slot))
+                }
+                _ => None,
+            };
+            if let Some((earlier, ack, slot)) = held.take() {
+                match &bare {
+                    Some((_, later, same)) if *same == slot && later.supersedes(&ack) => {
+                        self.counters.add(ServerCounter::AcksSuperseded, 1);
+                    }
+                    _ => self.take_socket_frame(earlier.bytes(), slot),
+                }
+            }
+            match bare {
+                Some(_) => held = bare,
+                None => self.take_frame(frame, target),
+            }
+        }
+        if let Some((last, _, slot)) = held {
+            self.take_socket_frame(last.bytes(), slot);
+        }
+    }
+
+    #[inline(always)]
+    fn hears_the_last(&self, slot: Slot) -> bool {
+        matches!(self.sockets.get(usize::from(slot)), Some(Some(socket)) if socket.hears_the_last())
+    }
+
+    #[inline]
+    fn take_frame(&mut self, frame: &L::Frame, target: Target) {
+        match target {
             Target::Socket(slot) => self.take_socket_frame(frame.bytes(), slot),
             Target::Datagram(slot) => self.take_datagram(frame, slot),
             Target::Stack => self.stack.ingress_alone(frame.bytes()),

@@ -7,6 +7,8 @@
 //! | [`datagram`] | UDP and ICMP echo |
 //! | [`blind`] | what a stranger may not do to a connection (RFC 5961) |
 //! | [`closed`] | what a peer may say while our window is closed |
+//! | [`ending`] | the end of a stream after a loss |
+//! | [`segment`] | what these three know of segments |
 //! | [`set`] | smoltcp's sockets, and the receive rings that they write into |
 //! | [`end`] | the application's end of the rings, on the paths where it does not map them |
 //!
@@ -37,7 +39,9 @@ pub mod blind;
 pub mod closed;
 pub mod datagram;
 pub mod end;
+pub mod ending;
 pub mod listener;
+pub mod segment;
 pub mod set;
 pub mod tcp;
 

@@ -11,7 +11,10 @@ use abi::{
 
 use shmqueue::copy::{copy_in, copy_out};
 
-use crate::{port::Right, raw};
+use crate::{
+    port::{Right, right},
+    raw,
+};
 
 /// Pages mapped into this task, until it is dropped.
 ///
@@ -118,6 +121,8 @@ impl Drop for Mapping {
 #[derive(Debug)]
 pub struct MemoryObject(Right);
 
+right!(MemoryObject);
+
 impl MemoryObject {
     /// A new one.
     ///
@@ -126,24 +131,6 @@ impl MemoryObject {
     pub fn create(len: usize) -> Result<Self, Error> {
         // SAFETY: touches no memory of this task.
         unsafe { raw::call(Syscall::MemoryObjectCreate, [len as u64]) }.and_then(Right::from_value).map(Self)
-    }
-
-    /// Believes that a right denotes one; a call refuses it later if not.
-    #[must_use]
-    pub const fn new(right: Right) -> Self {
-        Self(right)
-    }
-
-    /// The name.
-    #[must_use]
-    pub const fn name(&self) -> u32 {
-        self.0.name()
-    }
-
-    /// As a right of some kind, to be sent.
-    #[must_use]
-    pub fn into_right(self) -> Right {
-        self.0
     }
 
     /// Maps `len` bytes from `offset` on, with protections of [`abi::vm`].

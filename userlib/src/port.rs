@@ -73,29 +73,39 @@ impl Drop for Right {
     }
 }
 
+/// A right of a known kind: how it is made of a [`Right`], and becomes one again.
+macro_rules! right {
+    ($kind:ident) => {
+        impl $kind {
+            /// Believes that the right is one of this kind; a call refuses it later if not.
+            #[must_use]
+            pub const fn new(right: $crate::port::Right) -> Self {
+                Self(right)
+            }
+
+            /// The name.
+            #[must_use]
+            pub const fn name(&self) -> u32 {
+                self.0.name()
+            }
+
+            /// As a right of some kind, to be sent.
+            #[must_use]
+            pub fn into_right(self) -> $crate::port::Right {
+                self.0
+            }
+        }
+    };
+}
+pub(crate) use right;
+
 /// The right to send to a port, once or for ever.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SendRight(Right);
 
+right!(SendRight);
+
 impl SendRight {
-    /// Believes that a right is one to send; a call refuses it later if not.
-    #[must_use]
-    pub const fn new(right: Right) -> Self {
-        Self(right)
-    }
-
-    /// The name.
-    #[must_use]
-    pub const fn name(&self) -> u32 {
-        self.0.name()
-    }
-
-    /// As a right of some kind.
-    #[must_use]
-    pub fn into_right(self) -> Right {
-        self.0
-    }
-
     /// Asks for one message of [`abi::message::NOTIFY_DEAD_NAME`] on `notify` when what this denotes dies.
     ///
     /// # Errors
@@ -110,6 +120,8 @@ impl SendRight {
 #[derive(Debug, PartialEq, Eq)]
 pub struct ReceiveRight(Right);
 
+right!(ReceiveRight);
+
 impl ReceiveRight {
     /// A new port.
     ///
@@ -118,24 +130,6 @@ impl ReceiveRight {
     pub fn allocate() -> Result<Self, Error> {
         // SAFETY: touches no memory.
         unsafe { raw::call(Syscall::PortAllocate, []) }.and_then(Right::from_value).map(Self)
-    }
-
-    /// Believes that a right is one to receive; a call refuses it later if not.
-    #[must_use]
-    pub const fn new(right: Right) -> Self {
-        Self(right)
-    }
-
-    /// The name.
-    #[must_use]
-    pub const fn name(&self) -> u32 {
-        self.0.name()
-    }
-
-    /// As a right of some kind.
-    #[must_use]
-    pub fn into_right(self) -> Right {
-        self.0
     }
 
     /// A new send right to this port.

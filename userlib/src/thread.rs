@@ -15,7 +15,7 @@ use abi::{
 use crate::{
     memory::Mapping,
     net,
-    port::{Right, WellKnown},
+    port::{Right, WellKnown, right},
     raw,
     time::limit_ns,
 };
@@ -24,29 +24,13 @@ use crate::{
 #[derive(Debug)]
 pub struct ThreadRef(Right);
 
+right!(ThreadRef);
+
 impl ThreadRef {
     /// The first thread of this task.
     #[must_use]
     pub const fn first() -> Self {
         Self(Right::well_known(WellKnown::Thread))
-    }
-
-    /// Believes that a right denotes a thread; a call refuses it later if not.
-    #[must_use]
-    pub const fn new(right: Right) -> Self {
-        Self(right)
-    }
-
-    /// The name.
-    #[must_use]
-    pub const fn name(&self) -> u32 {
-        self.0.name()
-    }
-
-    /// As a right of some kind.
-    #[must_use]
-    pub fn into_right(self) -> Right {
-        self.0
     }
 
     /// Resumes it. Counted if it is not suspended; never blocks.

@@ -16,6 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("shmqueue", &[]),
     ("pattern", &[]),
     ("memfuncs", &[]),
+    ("x11", &[]),
     ("mbuf", &["shmqueue"]),
     ("netdev-driver", &["abi", "shmqueue", "mbuf"]),
     // The stack as a library: the kernel has it in it on the monolithic path.
@@ -23,14 +24,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("userlib", &["abi", "shmqueue", "mbuf"]),
     ("protocol-server", &["userlib", "abi", "shmqueue", "mbuf", "netdev-driver", "memfuncs"]),
     // `abi` for its numbers: `badcalls` makes every system call by hand, and the shell and init speak the name service.
-    ("apps", &["userlib", "abi", "pattern", "memfuncs"]),
+    ("apps", &["userlib", "abi", "pattern", "x11", "memfuncs"]),
     ("loom-tests", &["shmqueue", "mbuf"]),
     ("fuzz", &["abi", "shmqueue", "mbuf", "netdev-driver", "userlib", "protocol-server", "fuzz-kernel"]),
     ("fuzz-kernel", &["abi", "shmqueue", "mbuf", "netdev-driver", "protocol-server"]),
     ("queue-bench", &["shmqueue"]),
     ("insn-counter", &["abi"]),
-    ("linux-guest", &["abi", "pattern"]),
-    ("xtask", &["abi", "pattern", "insn-counter", "linux-guest"]),
+    ("linux-guest", &["abi", "pattern", "x11"]),
+    ("xtask", &["abi", "pattern", "x11", "insn-counter", "linux-guest"]),
 ];
 
 /// Crates that only these may depend on.

@@ -90,6 +90,8 @@ pub struct Machine {
     pub blocks: bool,
     /// Waits for a debugger on this TCP port.
     pub gdb: Option<u16>,
+    /// Where a debugger may come later, a Unix socket.
+    pub stub: Option<PathBuf>,
     /// Each instruction takes so many nanoseconds of the guest's time, as a power of two: a machine of a known speed, slow enough to be
     /// overrun by any host.
     pub icount: Option<u8>,
@@ -100,6 +102,33 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// The default machine around this kernel, module and link.
+    pub fn plain(kernel: PathBuf, module: PathBuf, link: Link) -> Self {
+        Self {
+            board: Board::Pc,
+            nic: Nic::E1000,
+            accel: Accel::Tcg,
+            memory_mib: 256,
+            kernel,
+            module,
+            arguments: String::new(),
+            backend: Backend::Link(link),
+            pcap: None,
+            plugin: None,
+            blocks: true,
+            gdb: None,
+            stub: None,
+            icount: None,
+            serial: Serial::Piped,
+            monitor: None,
+        }
+    }
+
+    /// Says on the kernel's command line by which path applications reach the network; of two words for one thing the later counts.
+    pub fn set_path(&mut self, path: abi::path::Path) {
+        self.arguments += &format!(" {}={}", abi::path::Path::OPTION, path.name());
+    }
+
     /// The command line, ready to be started; QEMU dies with this program.
     pub fn command(&self) -> Command {
         let mut qemu = setup::command(setup::QEMU);
@@ -143,6 +172,9 @@ impl Machine {
         }
         if let Some(path) = &self.monitor {
             qemu.arg("-qmp").arg(format!("unix:{},server=on,wait=off", escaped(path)));
+        }
+        if let Some(path) = &self.stub {
+            qemu.arg("-gdb").arg(format!("unix:{},server=on,wait=off", escaped(path)));
         }
         if let Some(port) = self.gdb {
             qemu.args(["-S", "-gdb", &format!("tcp:127.0.0.1:{port}")]);
@@ -213,23 +245,7 @@ pub(crate) mod tests {
 
     pub(crate) fn example() -> Machine {
         let link = Link { net: Net::Tap, host: [10, 9, 0, 1].into(), forwards: Vec::new() };
-        Machine {
-            board: Board::Pc,
-            nic: Nic::E1000,
-            accel: Accel::Tcg,
-            memory_mib: 256,
-            kernel: "/k".into(),
-            module: "/m".into(),
-            arguments: "ip=10.9.0.2/24".into(),
-            backend: Backend::Link(link),
-            pcap: None,
-            plugin: None,
-            blocks: true,
-            gdb: None,
-            icount: None,
-            serial: Serial::Piped,
-            monitor: None,
-        }
+        Machine { arguments: "ip=10.9.0.2/24".into(), ..Machine::plain("/k".into(), "/m".into(), link) }
     }
 
     fn line(machine: &Machine) -> String {

@@ -15,6 +15,7 @@ use temp_dir::TempDir;
 
 use crate::cli::QueueBenchArgs;
 use crate::error::{Context as _, Error, Result, failed};
+use crate::spread::Spread;
 use crate::{build, report, setup};
 
 /// The package.
@@ -73,9 +74,7 @@ impl Row {
     }
 
     fn median(&self, pattern: Pattern) -> Option<f64> {
-        let mut times = self.times.get(&pattern)?.clone();
-        times.sort_by(f64::total_cmp);
-        times.get(times.len() / 2).copied()
+        Spread::of(self.times.get(&pattern)?).map(|times| times.median)
     }
 
     /// The row that shows what the loops cost without a queue takes no part in the comparison.

@@ -9,10 +9,10 @@ use crate::error::{Error, Result};
 pub struct Fields(BTreeMap<String, String>);
 
 impl Fields {
-    /// The last line of `program` in its output.
+    /// The last line of `program` in its output. A program in the background says it behind a prompt, or behind what is being typed.
     pub fn find(output: &str, program: &str) -> Option<Self> {
-        let mut rest = output.lines().filter_map(|line| line.trim().strip_prefix('#')?.strip_prefix(program));
-        let line = rest.rfind(|rest| rest.starts_with(' '))?;
+        let start = format!("#{program} ");
+        let line = output.lines().rev().find_map(|line| Some(line.split_once(&start)?.1))?;
         let pairs = line.split_whitespace().filter_map(|pair| pair.split_once('='));
         Some(Self(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()))
     }
@@ -69,6 +69,12 @@ fn parse(value: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_behind_a_prompt_counts() {
+        let fields = Fields::find("oriel> wai#ttcp bytes=7 ns=1\nt\n", "ttcp").unwrap();
+        assert_eq!(fields.number("bytes"), Some(7));
+    }
 
     #[test]
     fn the_last_line_counts() {

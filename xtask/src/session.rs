@@ -7,7 +7,7 @@ use temp_dir::TempDir;
 use crate::build::{self, Images};
 use crate::cli::{MachineArgs, Path, Queue};
 use crate::error::{Context as _, Error, Result};
-use crate::machine::{self, Accel, Backend, Board, Machine, Nic, Serial, name_of};
+use crate::machine::{self, Board, Machine, Nic, name_of};
 use crate::network::{self, Link, Net, Place};
 use crate::setup::{self, Tool};
 use crate::{report, sys};
@@ -75,19 +75,10 @@ impl Session {
         let mut machine = Machine {
             board: args.board,
             nic,
-            accel: Accel::Tcg,
             memory_mib: args.memory,
-            kernel: self.images.kernel.clone(),
-            module,
             arguments,
-            backend: Backend::Link(self.link.clone()),
             pcap: args.pcap.clone(),
-            plugin: None,
-            blocks: true,
-            gdb: None,
-            icount: None,
-            serial: Serial::Piped,
-            monitor: None,
+            ..Machine::plain(self.images.kernel.clone(), module, self.link.clone())
         };
         machine.accel = machine::choose_accel(args.accel, &machine)?;
         Ok(machine)
@@ -95,22 +86,12 @@ impl Session {
 
     /// A machine with the default options, for the tests.
     pub fn plain_machine(&self, nic: Nic, board: Board) -> Result<Machine> {
+        let module = self.write_module("modules.cpio", &self.images)?;
         Ok(Machine {
             board,
             nic,
-            accel: Accel::Tcg,
-            memory_mib: 256,
-            kernel: self.images.kernel.clone(),
-            module: self.write_module("modules.cpio", &self.images)?,
             arguments: format!("path=window queue=dual pools=2 {}", self.link.kernel_arguments()),
-            backend: Backend::Link(self.link.clone()),
-            pcap: None,
-            plugin: None,
-            blocks: true,
-            gdb: None,
-            icount: None,
-            serial: Serial::Piped,
-            monitor: None,
+            ..Machine::plain(self.images.kernel.clone(), module, self.link.clone())
         })
     }
 

@@ -77,18 +77,27 @@ pub fn open_tap(name: &str) -> io::Result<File> {
 
 /// Asks for a larger receive buffer; beyond the system's limit where this process may, else as much as there is.
 pub fn enlarge_receive_buffer(socket: &UdpSocket, bytes: usize) {
-    let bytes = bytes as libc::c_int;
     for option in [libc::SO_RCVBUF, libc::SO_RCVBUFFORCE] {
-        // SAFETY: the value is an int that lives during the call. A refusal leaves the buffer as it was.
-        unsafe {
-            libc::setsockopt(
-                socket.as_raw_fd(),
-                libc::SOL_SOCKET,
-                option,
-                (&raw const bytes).cast(),
-                size_of::<libc::c_int>() as libc::socklen_t,
-            );
-        }
+        set_buffer(socket, option, bytes);
+    }
+}
+
+/// Asks for a send buffer that does not grow beyond this.
+pub fn limit_send_buffer(socket: &TcpStream, bytes: usize) {
+    set_buffer(socket, libc::SO_SNDBUF, bytes);
+}
+
+fn set_buffer(socket: &impl AsRawFd, option: libc::c_int, bytes: usize) {
+    let bytes = bytes as libc::c_int;
+    // SAFETY: the value is an int that lives during the call. A refusal leaves the buffer as it was.
+    unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            (&raw const bytes).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        );
     }
 }
 

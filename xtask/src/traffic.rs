@@ -95,10 +95,18 @@ pub enum Until {
     Bytes(u64),
 }
 
+/// Writes that small are read as small, and some ways of reading take a message for each.
+const SMALL: usize = 100;
+/// What the host holds back of them: the guest reads it within [`PATIENCE`] after the last write. A buffer that the host may let grow has more.
+const SMALL_WRITES_BUFFER: usize = 64 << 10;
+
 /// Sends the pattern in writes of `size` bytes, closes its side, and waits until the receiver has closed the other: then
 /// it has read everything.
 pub fn send(stream: &mut TcpStream, size: usize, until: Until) -> io::Result<Moved> {
     let mut source = Source::new();
+    if size <= SMALL {
+        sys::limit_send_buffer(stream, SMALL_WRITES_BUFFER);
+    }
     let start = Instant::now();
     // The clock costs little beside a write of 8 KiB, and much beside one of 10 bytes.
     let writes_per_look = (4096 / size).clamp(1, 64);

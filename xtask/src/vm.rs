@@ -7,7 +7,7 @@ use std::process::{Child, ChildStderr, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use insn_counter::blocks::{self, Block};
-use insn_counter::layout;
+use insn_counter::layout::{self, Snapshot};
 
 use crate::console::{Console, PROMPT};
 use crate::error::{Context as _, Result, failed};
@@ -15,7 +15,7 @@ use crate::machine::{self, Machine};
 use crate::sys;
 
 /// How long a boot may take, network and all.
-pub const BOOT: Duration = Duration::from_secs(60);
+pub const BOOT: Duration = Duration::from_secs(120);
 
 /// Instructions of one marked region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,15 +81,26 @@ impl Vm {
 
     /// The instructions of the regions that were marked since the last call.
     pub fn instructions(&mut self) -> Result<Vec<Instructions>> {
-        let Some(path) = &self.counts else { return Ok(Vec::new()) };
-        let file = fs::read(path).context(path.display())?;
-        let snapshots = layout::snapshots(&file);
-        let Ok(snapshots) = snapshots else { return failed("the instruction counter's file is not right") };
-        let regions = layout::regions(&snapshots);
+        let regions = layout::regions(&self.snapshots()?);
         let new = regions.iter().skip(self.regions_seen);
         let new = new.map(|r| Instructions { kernel: r[layout::KERNEL], user: r[layout::USER] }).collect();
         self.regions_seen = regions.len();
         Ok(new)
+    }
+
+    /// All instructions of each region between two such marks, since the boot.
+    pub fn instructions_between(&self, first: u32, last: u32) -> Result<Vec<u64>> {
+        let regions = layout::between(&self.snapshots()?, first, last);
+        Ok(regions.iter().map(|region| region.iter().sum()).collect())
+    }
+
+    fn snapshots(&self) -> Result<Vec<Snapshot>> {
+        let Some(path) = &self.counts else { return Ok(Vec::new()) };
+        let file = fs::read(path).context(path.display())?;
+        match layout::snapshots(&file) {
+            Ok(snapshots) => Ok(snapshots),
+            Err(_) => failed("the instruction counter's file is not right"),
+        }
     }
 
     /// The blocks that ran in the last marked region.

@@ -259,7 +259,7 @@ struct Control {
 impl Control {
     /// Connects, and hears the greeting.
     fn connect(server: SocketAddr, verbose: bool) -> Result<Self, Failure> {
-        let mut stream = connect(server).during("connect")?;
+        let mut stream = apps::connect(server, PATIENCE).during("connect")?;
         stream.set_nodelay(true);
         let mut control = Self { stream, read: Vec::new(), verbose };
         let mut greeting = control.reply("connect")?;
@@ -340,15 +340,8 @@ impl Control {
             None => passive_port(&self.command(what, &["PASV"])?.success(what)?.text),
         };
         let port = port.ok_or(Failure::Garbled(what))?;
-        Ok(connect(SocketAddr::new(peer, port)).during(what)?)
+        Ok(apps::connect(SocketAddr::new(peer, port), PATIENCE).during(what)?)
     }
-}
-
-fn connect(to: SocketAddr) -> Result<TcpStream, userlib::Error> {
-    let mut stream = TcpStream::connect_timeout(to, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE));
-    stream.set_write_timeout(Some(PATIENCE));
-    Ok(stream)
 }
 
 /// The code at the front of a line.

@@ -142,11 +142,11 @@ impl Accounts {
             return Some(Wrong::Queues(self.queues_filled));
         }
         let seen: u64 = self.counters.kernel(Counter::FramesIn);
-        let settled: u64 = SETTLED.iter().map(|&counter| self.counters.kernel(counter)).sum();
+        let settled: u64 = Counter::SETTLED.iter().map(|&counter| self.counters.kernel(counter)).sum();
         if seen != settled {
             return Some(Wrong::Frames(seen, settled));
         }
-        let all: u64 = DELIVERED.iter().map(|&counter| self.counters.kernel(counter)).sum();
+        let all: u64 = Counter::DELIVERED.iter().map(|&counter| self.counters.kernel(counter)).sum();
         // What went to servers before this one is no concern of this one's.
         let delivered = all - self.counters.kernel(Counter::DeliveredBefore).min(all);
         let taken = self.counters.server(ServerCounter::FramesIn);
@@ -177,29 +177,6 @@ impl Accounts {
         }
     }
 }
-
-const DELIVERED: [Counter; 4] =
-    [Counter::DeliveredArp, Counter::DeliveredIpv4, Counter::DeliveredIpv6, Counter::DeliveredOther];
-
-/// What becomes of a frame that came in.
-const SETTLED: &[Counter] = &[
-    Counter::DeliveredArp,
-    Counter::DeliveredIpv4,
-    Counter::DeliveredIpv6,
-    Counter::DeliveredOther,
-    Counter::DropRunt,
-    Counter::DropOversized,
-    Counter::DropDeviceError,
-    Counter::DropBadHeader,
-    Counter::DropBadChecksum,
-    Counter::DropNoBuffer,
-    Counter::DropNoWindow,
-    Counter::DropQueueLocked,
-    Counter::DropQueueFull,
-    Counter::DropUnclaimed,
-    Counter::DropNoFilter,
-    Counter::DropPortFull,
-];
 
 /// Which account does not add up.
 enum Wrong {

@@ -14,6 +14,7 @@ use core::time::Duration;
 
 use abi::{
     Error,
+    mark::{DOWN, UP},
     message::NOTIFY_DEAD_NAME,
     name::{self, LOOK_UP, NETWORK},
     socket::{self, Request},
@@ -25,7 +26,7 @@ use abi::{
 use apps::{During, Failed};
 use userlib::{
     entry::Args,
-    info,
+    info, mark,
     message::{Incoming, Outgoing, ask, receive},
     port::{PortSet, ReceiveRight, SendRight},
     println,
@@ -98,7 +99,13 @@ fn obey(message: &Incoming, servers: &[Server]) -> Result<(), Error> {
     }
     let server = message.word(1).and_then(|at| servers.get(at as usize)).ok_or(Error::BadArgument)?;
     match (message.id, message.word(0).and_then(Victim::from_raw)) {
-        (KILL, Some(Victim::Server)) => server.task.as_ref().ok_or(Error::Dead)?.terminate(),
+        (KILL, Some(Victim::Server)) => {
+            let task = server.task.as_ref().ok_or(Error::Dead)?;
+            if server.down.is_none() {
+                mark::mark::<DOWN>();
+            }
+            task.terminate()
+        }
         // No one is answered then.
         (KILL, Some(Victim::Supervisor)) => task::exit(u64::from(u8::MAX)),
         (HANG | FAULT | EXIT, _) => {
@@ -275,6 +282,7 @@ impl Server {
             self.has_lived = true;
             self.next = Instant::now(); // there may be a lease to know of
             if let Some((since, status)) = self.down.take() {
+                mark::mark::<UP>();
                 let us = since.elapsed().as_micros();
                 let why = match status {
                     STATUS_KILLED => " (killed)",

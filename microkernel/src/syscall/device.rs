@@ -11,6 +11,7 @@ use netdev_driver::claims::Address;
 use netdev_driver::endpoint::WINDOWS_MAX;
 
 use super::{Answer, Bytes, name};
+use crate::hold::ADDRESSES;
 use crate::kernel::{Device, Kernel};
 use crate::machine::{Machine, NetDevice, Outcome};
 use crate::names::Right;
@@ -74,18 +75,26 @@ impl<M: Machine> Kernel<M> {
             // The stack in the kernel has it.
             Path::Monolithic => return Err(Error::Exists),
         }
-        // One for each task; and none of which somebody still maps what it was before.
-        let free = |at: &usize| {
-            self.devices[*at].owner.is_none() && !self.memory.objects.device_in_use(net.window(*at).0)
+        let windows = net.windows().min(WINDOWS_MAX);
+        let bases: [u64; WINDOWS_MAX] =
+            core::array::from_fn(|at| if at < windows { net.window(at).0 } else { 0 });
+        // One for each task; none of which somebody still maps what it was before, or that is kept for somebody else.
+        let free = |&at: &usize| {
+            let Device { owner, hold, .. } = self.devices[at];
+            owner.is_none()
+                && !self.memory.objects.device_in_use(bases[at])
+                && !self.is_kept_from(m, hold, task)
         };
         if self.devices.iter().any(|device| device.owner == Some(task)) {
             return Err(Error::Exists);
         }
-        let at = (0..net.windows().min(WINDOWS_MAX)).find(free).ok_or(Error::Exists)?;
+        let own = (0..windows).filter(free).find(|&at| self.is_kept_for(self.devices[at].hold, task));
+        let at = own.or_else(|| (0..windows).find(free)).ok_or(Error::Exists)?;
         if !self.tasks[usize::from(task)].names.has_room(1) {
             return Err(Error::NoResources);
         }
         let port = self.ports.allocate(Kind::Device(at as u8))?;
+        let Some(net) = m.net() else { return Err(Error::Dead) };
         let event = match net.open(at) {
             Ok(event) => event,
             Err(error) => {
@@ -109,10 +118,8 @@ impl<M: Machine> Kernel<M> {
         if let Some(net) = m.net() {
             net.counters(&mut counters);
         }
-        let delivered =
-            [Counter::DeliveredArp, Counter::DeliveredIpv4, Counter::DeliveredIpv6, Counter::DeliveredOther];
         self.counters[Counter::DeliveredBefore as usize] =
-            delivered.into_iter().map(|counter| counters[counter as usize]).sum();
+            Counter::DELIVERED.iter().map(|&counter| counters[counter as usize]).sum();
     }
 
     pub(super) fn device_claim(
@@ -130,8 +137,18 @@ impl<M: Machine> Kernel<M> {
             (6, ..) => Some(Address::Ipv6((u128::from(high) << 64 | u128::from(low)).to_be_bytes())),
             _ => return Err(Error::BadArgument),
         };
+        if let Some(address) = address {
+            self.take_kept(m, address, self.current_task)?;
+        }
         let Some(net) = m.net() else { return Err(Error::Dead) };
         net.claim(at, address)?;
+        let claimed = &mut self.devices[at].addresses;
+        match address {
+            None => *claimed = [None; ADDRESSES],
+            Some(_) if claimed.contains(&address) => {}
+            // There is a place: the driver takes no more of a family than half of them.
+            Some(_) => claimed.iter_mut().find(|it| it.is_none()).into_iter().for_each(|it| *it = address),
+        }
         Ok(Outcome::ok(0))
     }
 

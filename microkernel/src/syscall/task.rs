@@ -40,6 +40,7 @@ impl<M: Machine> Kernel<M> {
             return Err(Error::NoResources);
         }
         let child = self.spawn(m, program, arguments, priority)?;
+        self.tasks[usize::from(child)].creator = self.tasks[usize::from(parent)].id;
         let port = self.tasks[usize::from(child)].port;
         let given = self.retain(bootstrap).and_then(|()| {
             if bootstrap != Right::None {

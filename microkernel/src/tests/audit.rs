@@ -6,7 +6,8 @@ use std::vec::Vec;
 
 use abi::message::Data;
 
-use super::fake::{Rig, WINDOW};
+use super::fake::WINDOW;
+use super::rig::Rig;
 use crate::data::phys;
 use crate::list::{Linked, List};
 use crate::names::Right;

@@ -5,7 +5,7 @@ use abi::message::{Disposition, NOTIFY_SEND_ONCE};
 use abi::port::{BOOTSTRAP, NULL, TASK_SELF};
 use abi::syscall::{FOREVER, Syscall};
 
-use super::fake::{DATA, Got, Letter, RECEIVE_AT, Rig};
+use super::rig::{DATA, Got, Letter, RECEIVE_AT, Rig};
 use crate::port::QUEUE_LIMIT;
 
 const PARENT: u64 = BOOTSTRAP as u64;

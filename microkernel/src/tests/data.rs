@@ -10,7 +10,7 @@ use abi::port::BOOTSTRAP;
 use abi::syscall::{FOREVER, Syscall};
 use abi::vm::{PAGE_BYTES, PROT_READ, PROT_WRITE};
 
-use super::fake::{DATA, DATA_BYTES, Got, Letter, Rig, TEXT};
+use super::rig::{DATA, DATA_BYTES, Got, Letter, Rig, TEXT};
 use crate::port::{DATA_PAGES, DATA_PAGES_IN_FLIGHT, DATA_PAGES_PER_TASK, QUEUE_LIMIT};
 
 const PARENT: u64 = BOOTSTRAP as u64;

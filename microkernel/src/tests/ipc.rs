@@ -3,22 +3,20 @@
 use std::vec::Vec;
 
 use abi::Error;
-use abi::message::{Disposition, NOTIFY_DEAD_NAME, NOTIFY_SEND_ONCE};
+use abi::message::{Disposition, NOTIFY_SEND_ONCE};
 use abi::port::{BOOTSTRAP, TASK_SELF, THREAD_SELF};
 use abi::syscall::{FOREVER, Syscall};
-use abi::thread::{
-    PRIORITY_APPLICATION, PRIORITY_SERVER, STATUS_FAULT, STATUS_KILLED, WAKE_MESSAGE, WAKE_RESUMED,
-};
+use abi::thread::{PRIORITY_APPLICATION, PRIORITY_SERVER, WAKE_MESSAGE, WAKE_RESUMED};
 use abi::vm::PROT_READ;
 
-use super::fake::{DATA, Got, Letter, Rig};
-use crate::machine::{Fault, NetEvent};
+use super::rig::{DATA, Got, Letter, RECEIVE_AT, Rig, TEXT};
+use crate::machine::NetEvent;
 use crate::port::{MESSAGES, MESSAGES_FEW, MESSAGES_KEPT, MESSAGES_PER_TASK, QUEUE_LIMIT};
 
-const GRANT: Disposition = Disposition::Move;
+pub(crate) const GRANT: Disposition = Disposition::Move;
 
 /// `init` has a port, `a` a send right to it as its bootstrap; `a` runs. The port's name in `init`, and `a`'s name there.
-fn parent_and_child() -> (Rig, u64, u64) {
+pub(crate) fn parent_and_child() -> (Rig, u64, u64) {
     let mut rig = Rig::new();
     let port = rig.call(Syscall::PortAllocate, &[]).value();
     let child = rig.spawn("a", "", 5, port).value();
@@ -27,7 +25,7 @@ fn parent_and_child() -> (Rig, u64, u64) {
     (rig, port, child)
 }
 
-const PARENT: u64 = BOOTSTRAP as u64;
+pub(crate) const PARENT: u64 = BOOTSTRAP as u64;
 
 #[test]
 fn a_message_comes_as_it_was_sent_with_the_sender_s_number() {
@@ -267,7 +265,7 @@ fn a_member_moved_in_with_a_message_wakes_the_set_s_receiver() {
     let port = rig.call(Syscall::PortAllocate, &[]).value();
     let send = rig.call(Syscall::PortMakeSend, &[port]).value();
     rig.send(&Letter::to(send, 8), 0).value();
-    rig.call(Syscall::ThreadCreate, &[super::fake::TEXT, DATA + 0x1000, 0, 5]).value();
+    rig.call(Syscall::ThreadCreate, &[TEXT, DATA + 0x1000, 0, 5]).value();
     assert_eq!(rig.receive(set, FOREVER), Got::Blocked);
     rig.pick();
     assert_eq!(rig.call(Syscall::PortMoveMember, &[port, set]), Got::Value(0));
@@ -286,7 +284,7 @@ fn a_full_member_moved_in_serves_every_receiver_and_every_sender_once() {
     (0..limit).for_each(|i| assert_eq!(rig.send(&Letter::to(send, i), 0), Got::Value(0)));
     // Three threads that wait to receive from the set, two that wait to send, and the one that moves the port.
     for _ in 0..5 {
-        rig.call(Syscall::ThreadCreate, &[super::fake::TEXT, stack, 0, 5]).value();
+        rig.call(Syscall::ThreadCreate, &[TEXT, stack, 0, 5]).value();
     }
     let buffer = |thread: u64| DATA + 0x100 * thread;
     for thread in 0..3 {
@@ -344,7 +342,7 @@ fn a_bound_thread_that_ends_is_bound_no_more() {
     let send = rig.call(Syscall::PortMakeSend, &[port]).value();
     rig.poke(DATA, b"net0");
     let device = rig.call(Syscall::DeviceOpen, &[DATA, 4]).value();
-    let other = rig.call(Syscall::ThreadCreate, &[super::fake::TEXT, DATA + 0x1000, 0, 5]).value();
+    let other = rig.call(Syscall::ThreadCreate, &[TEXT, DATA + 0x1000, 0, 5]).value();
     assert_eq!(rig.call(Syscall::PortBindThread, &[port, other]), Got::Value(0));
     assert_eq!(rig.call(Syscall::DeviceBindThread, &[device, other]), Got::Value(0));
     rig.call(Syscall::ThreadSuspend, &[1]);
@@ -357,134 +355,6 @@ fn a_bound_thread_that_ends_is_bound_no_more() {
     rig.send(&Letter::to(send, 1), 0).value();
     rig.kernel.net_event(&mut rig.m, NetEvent { resume: 1, ..NetEvent::default() });
     assert_eq!(rig.kernel.threads[1].pending, 0);
-    rig.audit();
-}
-
-#[test]
-fn the_death_of_a_task_is_told_with_its_status() {
-    for how in 0..3 {
-        let (mut rig, port, child) = parent_and_child();
-        rig.send(&Letter::to(PARENT, 1), 0).value();
-        rig.pick();
-        assert_eq!(rig.pick(), Some(1));
-        rig.call(Syscall::ThreadSuspend, &[1]);
-        rig.pick();
-        assert_eq!(rig.call(Syscall::PortNotifyDead, &[child, port]), Got::Value(0));
-        rig.audit();
-        let status = match how {
-            0 => {
-                rig.m.now += 10;
-                rig.kernel.tick(&mut rig.m);
-                assert_eq!(rig.receive(port, FOREVER), Got::Blocked);
-                assert_eq!(rig.pick(), Some(1));
-                rig.call(Syscall::TaskExit, &[42]);
-                42
-            }
-            1 => {
-                assert_eq!(rig.call(Syscall::TaskTerminate, &[child]), Got::Value(0));
-                assert_eq!(rig.receive(port, 0), Got::Value(0));
-                STATUS_KILLED
-            }
-            _ => {
-                rig.m.now += 10;
-                rig.kernel.tick(&mut rig.m);
-                assert_eq!(rig.receive(port, FOREVER), Got::Blocked);
-                assert_eq!(rig.pick(), Some(1));
-                let fault =
-                    Fault { what: "page fault", address: Some(0xdead), pc: 0x40_0000, sp: 0x7000, code: 6 };
-                rig.kernel.user_fault(&mut rig.m, &fault);
-                let output = std::string::String::from_utf8(rig.m.output.clone()).unwrap();
-                assert_eq!(
-                    output,
-                    "fault: task a (id 2): page fault at 0xdead, rip 0x400000, rsp 0x7000, error 0x6\nregisters\n"
-                );
-                STATUS_FAULT
-            }
-        };
-        rig.pick();
-        let letter = rig.letter(0);
-        assert_eq!(letter.id, NOTIFY_DEAD_NAME);
-        assert_eq!(letter.sender, 0);
-        assert_eq!(letter.body[..4], (child as u32).to_le_bytes());
-        assert_eq!(letter.body[4..8], status.to_le_bytes(), "how {how}");
-        rig.audit();
-        assert_eq!(rig.call(Syscall::TaskTerminate, &[child]), Got::Error(Error::Dead));
-        // Who asks late is told at once, and the status is still there.
-        assert_eq!(rig.call(Syscall::PortNotifyDead, &[child, port]), Got::Value(0));
-        assert_eq!(rig.receive(port, 0), Got::Value(0));
-        assert_eq!(rig.letter(0).id, NOTIFY_DEAD_NAME);
-        assert_eq!(rig.letter(0).body[4..8], status.to_le_bytes(), "how {how}");
-        rig.audit();
-        assert_eq!(rig.call(Syscall::PortDeallocate, &[child]), Got::Value(0));
-        rig.audit();
-    }
-}
-
-#[test]
-fn a_request_goes_with_its_name() {
-    let (mut rig, _, _) = parent_and_child();
-    let port = rig.call(Syscall::PortAllocate, &[]).value();
-    let send = rig.call(Syscall::PortMakeSend, &[port]).value();
-    let told = rig.call(Syscall::PortAllocate, &[]).value();
-    for _ in 0..3 {
-        assert_eq!(rig.call(Syscall::PortNotifyDead, &[send, told]), Got::Value(0));
-    }
-    rig.audit();
-    assert_eq!(rig.call(Syscall::PortDeallocate, &[send]), Got::Value(0));
-    assert_eq!(rig.call(Syscall::PortDeallocate, &[port]), Got::Value(0));
-    assert_eq!(rig.receive(told, 0), Got::Error(Error::WouldBlock));
-    rig.audit();
-}
-
-#[test]
-fn a_request_goes_when_its_right_is_given_away_or_used_up() {
-    let (mut rig, _, _) = parent_and_child();
-    let port = rig.call(Syscall::PortAllocate, &[]).value();
-    let send = rig.call(Syscall::PortMakeSend, &[port]).value();
-    let told = rig.call(Syscall::PortAllocate, &[]).value();
-    rig.call(Syscall::PortNotifyDead, &[send, told]).value();
-    rig.send(&Letter::to(send, 1).with_reply(port, Disposition::MakeSendOnce), 0).value();
-    rig.receive(port, 0).value();
-    let once = rig.letter(1).reply.0;
-    rig.call(Syscall::PortNotifyDead, &[once, told]).value();
-    rig.send(&Letter::to(once, 1).with(send, GRANT), 0).value();
-    rig.audit();
-    rig.call(Syscall::PortDeallocate, &[port]).value();
-    assert_eq!(rig.receive(told, 0), Got::Error(Error::WouldBlock));
-    rig.audit();
-}
-
-#[test]
-fn a_request_whose_teller_died_is_dropped() {
-    let (mut rig, _, _) = parent_and_child();
-    let port = rig.call(Syscall::PortAllocate, &[]).value();
-    let send = rig.call(Syscall::PortMakeSend, &[port]).value();
-    let told = rig.call(Syscall::PortAllocate, &[]).value();
-    rig.call(Syscall::PortNotifyDead, &[send, told]).value();
-    rig.call(Syscall::PortDeallocate, &[told]).value();
-    rig.audit();
-    rig.call(Syscall::PortDeallocate, &[port]).value();
-    rig.audit();
-}
-
-#[test]
-fn who_waits_on_a_port_that_dies_learns_it() {
-    let (mut rig, _, _) = parent_and_child();
-    let port = rig.call(Syscall::PortAllocate, &[]).value();
-    let send = rig.call(Syscall::PortMakeSend, &[port]).value();
-    rig.call(Syscall::ThreadCreate, &[super::fake::TEXT, DATA + 0x1000, 0, 5]).value();
-    for _ in 0..QUEUE_LIMIT {
-        rig.send(&Letter::to(send, 1), 0).value();
-    }
-    assert_eq!(rig.send(&Letter::to(send, 1), FOREVER), Got::Blocked);
-    assert_eq!(rig.pick(), Some(2));
-    rig.call(Syscall::PortDeallocate, &[port]).value();
-    assert_eq!(rig.result(1), Some(Got::Error(Error::Dead)));
-    let other = rig.call(Syscall::PortAllocate, &[]).value();
-    assert_eq!(rig.receive(other, FOREVER), Got::Blocked);
-    assert_eq!(rig.pick(), Some(1));
-    rig.call(Syscall::PortDeallocate, &[other]).value();
-    assert_eq!(rig.result(2), Some(Got::Error(Error::Dead)));
     rig.audit();
 }
 
@@ -519,7 +389,7 @@ fn a_receiver_whose_buffer_went_away_learns_it_and_the_message_stays() {
     rig.call(Syscall::ThreadSuspend, &[1]);
     rig.m.now += 10;
     let space = rig.kernel.tasks[0].space.as_mut().unwrap();
-    let page = super::fake::RECEIVE_AT & !4095;
+    let page = RECEIVE_AT & !4095;
     rig.kernel.memory.unmap(&mut rig.m, space, page, 1).unwrap();
     rig.kernel.tick(&mut rig.m);
     assert_eq!(rig.pick(), Some(1));

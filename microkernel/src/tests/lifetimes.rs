@@ -8,8 +8,8 @@ use abi::vm::{MAP_BASE, PAGE_BYTES};
 use abi::{Error, exit, info};
 use std::string::ToString;
 
-use super::fake::{DATA, DATA_BYTES, Got, Rig, TEXT, program};
-use crate::kernel::BootError;
+use super::rig::{DATA, DATA_BYTES, Got, Rig, TEXT, program};
+use crate::boot::BootError;
 use crate::machine::{NetEvent, Prot};
 use crate::module::ModuleError;
 

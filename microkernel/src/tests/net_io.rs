@@ -14,8 +14,8 @@ use abi::thread::{PRIORITY_APPLICATION, WAKE_MESSAGE, WAKE_RESUMED};
 use abi::vm::{PAGE_BYTES, PROT_READ, PROT_WRITE};
 use netdev_driver::nic::TxChecksum;
 
-use super::fake::{DATA, Got, Letter, RECEIVE_AT, Rig, TEXT, program};
-use crate::kernel::BootError;
+use super::rig::{DATA, Got, Letter, RECEIVE_AT, Rig, TEXT, program};
+use crate::boot::BootError;
 use crate::net_io::{FILTERS_PER_OPENER, FRAMES_PER_OPENER, OPENERS};
 
 fn rig() -> Rig {

@@ -9,7 +9,7 @@ use abi::message::Disposition;
 use abi::path::Path;
 use abi::syscall::Syscall;
 
-use super::fake::{DATA, Letter, RECEIVE_AT, Rig, TEXT};
+use super::rig::{DATA, Letter, RECEIVE_AT, Rig, TEXT};
 use crate::machine::{Fault, NetEvent};
 use crate::names::Right;
 use crate::port::Kind;

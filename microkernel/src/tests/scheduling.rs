@@ -6,7 +6,7 @@ use abi::port::THREAD_SELF;
 use abi::syscall::{FOREVER, Syscall};
 use abi::thread::{WAKE_RESUMED, WAKE_TIMEOUT};
 
-use super::fake::{DATA, DATA_BYTES, Got, Letter, Rig, TEXT};
+use super::rig::{DATA, DATA_BYTES, Got, Letter, Rig, TEXT};
 use crate::machine::NetEvent;
 
 impl Rig {

@@ -10,7 +10,8 @@ use abi::socket::{Endpoint, REPLY, Record, Request};
 use abi::syscall::{FOREVER, Syscall};
 use abi::vm::{PAGE_BYTES, PROT_READ, PROT_WRITE, USER_END, USER_MIN};
 
-use super::fake::{DATA, DATA_BYTES, FakeNet, Got, Rig, TEXT, WINDOW};
+use super::fake::{FakeNet, WINDOW};
+use super::rig::{DATA, DATA_BYTES, Got, Rig, TEXT};
 use crate::machine::{Machine, NetEvent};
 use crate::sockets::{Pieces, Shared, Sockets, TRANSFER_MAX, Wakes};
 

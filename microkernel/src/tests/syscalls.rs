@@ -9,7 +9,7 @@ use abi::thread::STACK_TOP;
 use abi::vm::{USER_END, USER_MIN};
 use std::vec::Vec;
 
-use super::fake::{DATA, DATA_BYTES, Got, Letter, Rig, TEXT};
+use super::rig::{DATA, DATA_BYTES, Got, Letter, Rig, TEXT};
 
 /// Where nothing can be written: null, unmapped, the ends of halves, the kernel, wrapping, read-only, executable, across
 /// the end of what is mapped.

@@ -202,7 +202,7 @@ impl<W: Wire> World<W> {
         let mut ticks = 8;
         let mut again = false;
         for _ in 0..100 {
-            let asserted = self.rig.machine.model.borrow().interrupt();
+            let asserted = self.rig.interrupt();
             if !asserted && (!again || ticks == 0) {
                 self.compare();
                 return None;
@@ -248,7 +248,7 @@ impl<W: Wire> World<W> {
                 assert!(!frame.windows(SECRET.len()).any(|bytes| bytes == SECRET), "the liar sends a secret");
             }
         }
-        self.rig.assert_counters();
+        self.rig.counts().assert_settled();
     }
 
     /// A frame from or to the honest server, with its secret.

@@ -14,9 +14,6 @@ use crate::{
 /// The device is told of buffers when so many have been given back: one register write for all of them.
 const TELL_AT: u32 = 32;
 
-const DELIVERED: [Counter; 4] =
-    [Counter::DeliveredArp, Counter::DeliveredIpv4, Counter::DeliveredIpv6, Counter::DeliveredOther];
-
 /// A received frame, for the time of a visit.
 #[derive(Clone, Copy, Debug)]
 pub struct Received<'f> {
@@ -79,7 +76,7 @@ impl<N: Nic> Direct<N> {
                 self.tell();
             }
             if let Some((number, family, checksum_good)) = self.look(done) {
-                self.count_delivered(family, done.len);
+                self.counts.add_frame(done.len, Counter::DELIVERED[family as usize]);
                 self.lent += 1;
                 return Some(Lent { at: self.buffers.at(number), len: done.len, checksum_good });
             }
@@ -129,10 +126,10 @@ impl<N: Nic> Direct<N> {
 
     /// Shows each frame in the ring to `visit`, which says whether it was delivered or for what cause it is dropped. Its buffer goes back
     /// at once. What is more than one call does is for the next ([`take_again`](Self::take_again)).
-    #[inline]
     ///
     /// `patience` is for who is behind: after so many frames for which there was no room ([`Counter::DropPortFull`]) the others are left in the
     /// ring, and the answer is false. The device may interrupt for new ones, or not.
+    #[inline]
     pub fn receive(
         &mut self,
         mut patience: u32,
@@ -156,9 +153,9 @@ impl<N: Nic> Direct<N> {
                     core::slice::from_raw_parts(self.buffers.at(number).as_ptr(), done.len as usize)
                 };
                 match visit(Received { bytes, family, checksum_good }) {
-                    Ok(()) => self.count_delivered(family, done.len),
+                    Ok(()) => self.counts.add_frame(done.len, Counter::DELIVERED[family as usize]),
                     Err(cause) => {
-                        self.count_frame(done.len, cause);
+                        self.counts.add_frame(done.len, cause);
                         if cause == Counter::DropPortFull {
                             patience = patience.saturating_sub(1);
                             stop = patience == 0;
@@ -183,13 +180,6 @@ impl<N: Nic> Direct<N> {
         }
         self.take_bogus();
         true
-    }
-
-    #[inline(always)]
-    fn count_delivered(&mut self, family: Family, len: u32) {
-        self.counts.add(Counter::FramesIn, 1);
-        self.counts.add(Counter::BytesIn, u64::from(len));
-        self.counts.add(DELIVERED[family as usize], 1);
     }
 
     #[inline(always)]
@@ -229,7 +219,7 @@ impl<N: Nic> Direct<N> {
     #[cold]
     fn refuse<T>(&mut self, number: u32, done: RxDone, cause: Option<Counter>) -> Option<T> {
         if let Some(cause) = cause {
-            self.count_frame(done.len, cause);
+            self.counts.add_frame(done.len, cause);
         }
         self.repost(number);
         None

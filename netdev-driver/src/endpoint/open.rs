@@ -10,7 +10,7 @@ use shmqueue::{
     queue::{Drain, Produce},
 };
 
-use super::{BATCH, Counts, Outcome};
+use super::{BATCH, Counts, Outcome, transmit::release_kept};
 use crate::{
     ledger::Ledger,
     nic::Nic,
@@ -158,8 +158,9 @@ impl<'w> Open<'w> {
         let mut from = 0;
         while let Some(offset) = ledger.next_sending(from) {
             from = offset;
-            ledger.release(offset);
-            if let Some(item) = Item::new(offset) {
+            let Some(item) = Item::new(offset) else { continue };
+            if !release_kept(self.space.view(), ledger, item) {
+                ledger.release(offset);
                 self.defer(item)?;
             }
         }

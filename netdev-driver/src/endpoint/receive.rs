@@ -23,10 +23,6 @@ pub(super) const REFILL_AT: u32 = 32;
 /// helped by more, and what the device drops itself costs nothing (Mogul and Ramakrishnan 1996, section 6.4).
 const PATIENCE: u32 = 4;
 
-/// By the family.
-pub(super) const DELIVERED: [Counter; 4] =
-    [Counter::DeliveredArp, Counter::DeliveredIpv4, Counter::DeliveredIpv6, Counter::DeliveredOther];
-
 /// Why a buffer from the receive ring does not go on.
 pub(super) enum Refusal {
     /// The device never had it.
@@ -163,11 +159,7 @@ impl Open<'_> {
                 return;
             }
             Refusal::Fragment => {}
-            Refusal::Dropped(cause) => {
-                counts.add(Counter::FramesIn, 1);
-                counts.add(Counter::BytesIn, u64::from(done.len));
-                counts.add(cause, 1);
-            }
+            Refusal::Dropped(cause) => counts.add_frame(done.len, cause),
         }
         self.repost(nic, ledger, done.token.wrapping_sub(self.tag));
     }
@@ -199,7 +191,7 @@ impl Open<'_> {
         match produced {
             Ok(taken) if taken == run.len() => {
                 *touched |= 1 << family;
-                counts.add(DELIVERED[family], count);
+                counts.add(Counter::DELIVERED[family], count);
                 Ok(())
             }
             // Cannot be, unless the server lies.
@@ -226,7 +218,7 @@ impl Open<'_> {
         let taken = produced.unwrap_or(0);
         if taken != 0 {
             *touched |= 1 << family;
-            counts.add(DELIVERED[family], taken as u64);
+            counts.add(Counter::DELIVERED[family], taken as u64);
         }
         let (cause, outcome) = match produced {
             // The window is about to be closed, and these frames with it.

@@ -13,7 +13,7 @@ use shmqueue::{
 
 use super::{
     BATCH, BUDGET, Counts, Endpoint, Mode, Outcome, PRIVATE, SWITCHES, Slot, TAG_SHIFT, WINDOWS_MAX,
-    receive::{DELIVERED, REFILL_AT, Refusal, examine},
+    receive::{REFILL_AT, Refusal, examine},
 };
 use crate::{
     claims::recipients,
@@ -165,7 +165,7 @@ impl<N: Nic> Endpoint<'_, N> {
             Ok(found) => found,
             Err(Refusal::Fragment) => return,
             Err(Refusal::Bogus) => return counts.add(Counter::BogusCompletions, 1),
-            Err(Refusal::Dropped(cause)) => return count(counts, done.len, cause),
+            Err(Refusal::Dropped(cause)) => return counts.add_frame(done.len, cause),
         };
         let to = match alone {
             Some(at) => 1 << at,
@@ -178,7 +178,7 @@ impl<N: Nic> Endpoint<'_, N> {
             }
         };
         if to == 0 {
-            return count(counts, done.len, Counter::DropUnclaimed);
+            return counts.add_frame(done.len, Counter::DropUnclaimed);
         }
         let (mut copies, mut missed) = (0, 0);
         for (at, (slot, run)) in self.slots.iter_mut().zip(runs).enumerate() {
@@ -194,9 +194,9 @@ impl<N: Nic> Endpoint<'_, N> {
         counts.add(Counter::WindowCopies, copies);
         counts.add(Counter::WindowCopiedBytes, copies * u64::from(done.len));
         if copies == 0 {
-            return count(counts, done.len, Counter::DropNoBuffer);
+            return counts.add_frame(done.len, Counter::DropNoBuffer);
         }
-        count(counts, done.len, DELIVERED[family as usize]);
+        counts.add_frame(done.len, Counter::DELIVERED[family as usize]);
         counts.add(Counter::DeliveredAgain, copies - 1);
         counts.add(Counter::MissedCopies, missed);
     }
@@ -223,12 +223,12 @@ impl<N: Nic> Endpoint<'_, N> {
         let taken = alone.and_then(|at| Some((at, self.slots[at].as_mut()?)));
         let Some((at, slot)) = taken else { return self.counts.add(Counter::BogusCompletions, 1) };
         let Some((open, ledger)) = slot.parts() else {
-            return count(&mut self.counts, done.len, Counter::DropNoWindow);
+            return self.counts.add_frame(done.len, Counter::DropNoWindow);
         };
         lendable += self.nic.rx_posted().saturating_sub(open.rx_low_water);
         match open.look(ledger, done, &mut lendable) {
             Ok((item, family)) => {
-                count(&mut self.counts, done.len, DELIVERED[family as usize]);
+                self.counts.add_frame(done.len, Counter::DELIVERED[family as usize]);
                 slot.append(&mut self.counts, &mut runs[at], item, family);
             }
             Err(refusal) => open.refuse(&mut self.nic, ledger, &mut self.counts, done, &refusal),
@@ -448,7 +448,7 @@ impl Slot<'_> {
             Ok(_) | Err(ProduceError::Full) => Counter::DropQueueFull,
             Err(_) => Counter::DropQueueLocked,
         };
-        counts.take(DELIVERED[family as usize], lost);
+        counts.take(Counter::DELIVERED[family as usize], lost);
         counts.add(cause, lost);
         // Back into the stash they came from, as far as that was not filled again; the rest is the server's loss.
         if let Some((open, ledger)) = self.parts() {
@@ -461,11 +461,4 @@ impl Slot<'_> {
             }
         }
     }
-}
-
-/// Counts a frame that the device took off the wire, and what became of it.
-fn count(counts: &mut Counts, bytes: u32, became: Counter) {
-    counts.add(Counter::FramesIn, 1);
-    counts.add(Counter::BytesIn, u64::from(bytes));
-    counts.add(became, 1);
 }

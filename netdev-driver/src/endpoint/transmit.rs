@@ -77,7 +77,7 @@ impl<'w> Open<'w> {
     }
 
     /// One burst from the OUT queue, of at most `budget` frames; whether frames were refused, and their buffers given back.
-    #[inline(always)]
+    #[inline(never)]
     pub(super) fn drain<N: Nic>(
         &mut self,
         nic: &mut N,
@@ -107,16 +107,22 @@ impl<'w> Open<'w> {
         if frames != 0 {
             nic.tx_kick();
         }
-        self.posted += frames;
-        counts.add(Counter::FramesOut, frames);
-        counts.add(Counter::BytesOut, bytes);
+        self.posted += u64::from(frames);
+        counts.add(Counter::FramesOut, u64::from(frames));
+        counts.add(Counter::BytesOut, u64::from(bytes));
         if bad_count != 0 {
             counts.add(Counter::DropOutBad, bad_count as u64);
-            let bad = &bad[..bad_count.min(BATCH)];
-            for item in bad {
-                ledger.release(item.get());
+            let bad = &mut bad[..bad_count.min(BATCH)];
+            let mut left = 0;
+            for at in 0..bad.len() {
+                let item = bad[at];
+                if !release_kept(self.space.view(), ledger, item) {
+                    ledger.release(item.get());
+                    bad[left] = item;
+                    left += 1;
+                }
             }
-            defer_all(&mut self.deferred, bad)?;
+            defer_all(&mut self.deferred, &bad[..left])?;
         }
         match misbehaviour {
             Some(misbehaviour) => Err(misbehaviour),
@@ -187,8 +193,8 @@ struct Burst<'a, 'w, N> {
     ledger: &'a mut Ledger,
     nic: &'a mut N,
     requests: Requests,
-    frames: u64,
-    bytes: u64,
+    frames: u32,
+    bytes: u32,
     /// What cannot be sent.
     bad: &'a mut [Item; BATCH],
     bad_count: usize,
@@ -204,7 +210,7 @@ impl<N: Nic> Burst<'_, '_, N> {
         match self.send(view, item) {
             Ok(sent) => {
                 self.frames += 1;
-                self.bytes += u64::from(sent);
+                self.bytes += sent; // of a burst: no more than the budget times the longest frame
             }
             Err(Refusal::Bad) => {
                 self.bad[self.bad_count % BATCH] = item;
@@ -226,12 +232,13 @@ impl<N: Nic> Burst<'_, '_, N> {
     fn send(&mut self, view: &View<'_>, item: Item) -> Result<u32, Refusal> {
         let (located, mbuf) = view.find(item).ok_or(PeerMisbehaviour::NotAnItem(item.get()))?;
         let cluster = cluster(view, mbuf)?;
-        self.ledger.send(located, cluster)?;
+        let flags = mbuf.flags();
+        self.ledger.send(located, cluster, flags)?;
         let segment = extent(self.mapped, located, mbuf, cluster)?;
         if let Some(second) = mbuf.next() {
-            return self.send_chain((located, mbuf), segment, second);
+            return self.send_chain((located, mbuf, flags), segment, second);
         }
-        let checksum = self.requests.of(mbuf, segment.len)?;
+        let checksum = self.requests.of(mbuf, flags, segment.len)?;
         self.nic.tx_post(item.get() + self.tag, core::slice::from_ref(&segment), checksum);
         Ok(segment.len)
     }
@@ -240,7 +247,7 @@ impl<N: Nic> Burst<'_, '_, N> {
     #[cold]
     fn send_chain(
         &mut self,
-        (first, head): (Located, &Mbuf),
+        (first, head, flags): (Located, &Mbuf, Flags),
         segment: Segment,
         second: Item,
     ) -> Result<u32, Refusal> {
@@ -266,14 +273,26 @@ impl<N: Nic> Burst<'_, '_, N> {
             }
             (last, next) = (located, mbuf.next());
         }
-        let checksum = self.requests.of(head, bytes)?;
+        let checksum = self.requests.of(head, flags, bytes)?;
         let segments = &segments[..count.min(SEGMENTS_MAX)];
         self.nic.tx_post(first.item().get() + self.tag, segments, checksum);
         Ok(bytes)
     }
 }
 
-/// Frames that have left, on their way back: to their pools in batches under one lock each, or else by the deferred-free queue.
+/// Gives a frame that has left, or that cannot be sent, back to a server that keeps it. `false`: the server does not.
+#[inline(always)]
+pub(super) fn release_kept(view: &View<'_>, ledger: &mut Ledger, item: Item) -> bool {
+    let Some((located, mbuf)) = view.find(item) else { return false };
+    let kept = ledger.release_kept(located);
+    if kept {
+        mbuf.mark_sent();
+    }
+    kept
+}
+
+/// Frames that have left, on their way back: to the server that keeps them, to their pools in batches under one lock each, or else by the
+/// deferred-free queue.
 pub(super) struct Returns<'a, 'w> {
     space: &'a mut InterruptSpace<'w>,
     deferred: &'a mut Input<'w>,
@@ -291,6 +310,10 @@ impl Returns<'_, '_> {
     #[inline(always)]
     pub fn push(&mut self, token: u32) {
         let Some(item) = Item::new(token.wrapping_sub(self.tag)) else { return };
+        if release_kept(self.space.view(), self.ledger, item) {
+            self.total += 1;
+            return;
+        }
         self.sent[self.count % BATCH] = item;
         self.count += 1;
         if self.count == BATCH {
@@ -346,12 +369,11 @@ struct Requests {
 impl Requests {
     /// Whether a frame of so many bytes can be sent, and which checksum the device is to fill in.
     #[inline(always)]
-    fn of(&mut self, head: &Mbuf, bytes: u32) -> Result<Option<TxChecksum>, Refusal> {
+    fn of(&mut self, head: &Mbuf, flags: Flags, bytes: u32) -> Result<Option<TxChecksum>, Refusal> {
         // One comparison for both ends: what is too short wraps to a large number.
         if bytes.wrapping_sub(ETHERNET_BYTES) > FRAME_BYTES_MAX - ETHERNET_BYTES {
             return Err(Refusal::Bad);
         }
-        let flags = head.flags();
         if flags.has(Flags::IP_CHECKSUM_WANTED) {
             return Err(Refusal::Bad); // no device here offers it
         }

@@ -56,8 +56,8 @@ fn a_pair_goes_into_the_receive_ring_once_and_comes_out_once() {
     assert_eq!(ledger.audit(), audit(1, 0, 1, 0));
     assert!(!ledger.take(m(3), c(6)));
     assert!(!ledger.take(m(4), c(5)));
-    assert_eq!(ledger.send(m(4), Some(c(5))), Err(PeerMisbehaviour::Refused(cluster(5))));
-    assert_eq!(ledger.send(m(3), None), Err(PeerMisbehaviour::Refused(mbuf(3))));
+    assert_eq!(ledger.send(m(4), Some(c(5)), Flags::NONE), Err(PeerMisbehaviour::Refused(cluster(5))));
+    assert_eq!(ledger.send(m(3), None, Flags::NONE), Err(PeerMisbehaviour::Refused(mbuf(3))));
     assert!(!ledger.release(mbuf(3)) && !ledger.give(m(3), Some(c(5))));
     assert_eq!(ledger.deliver_not(mbuf(3)), None);
     assert_eq!((ledger.deliver(m(3)), ledger.deliver(m(3))), (Some(5), None));
@@ -71,7 +71,7 @@ fn a_pair_goes_into_the_receive_ring_once_and_comes_out_once() {
 #[test]
 fn a_frame_is_released_whole() {
     let mut ledger = ledger();
-    ledger.send(m(0), Some(c(0))).unwrap();
+    ledger.send(m(0), Some(c(0)), Flags::NONE).unwrap();
     ledger.send_rest(m(0), m(1), Some(c(0))).unwrap();
     ledger.send_rest(m(1), m(63), None).unwrap();
     assert_eq!(ledger.audit(), audit(0, 3, 0, 1));
@@ -87,8 +87,8 @@ fn a_frame_is_released_whole() {
 #[test]
 fn a_shared_cluster_is_counted() {
     let mut ledger = ledger();
-    ledger.send(m(0), Some(c(1))).unwrap();
-    ledger.send(m(1), Some(c(1))).unwrap();
+    ledger.send(m(0), Some(c(1)), Flags::NONE).unwrap();
+    ledger.send(m(1), Some(c(1)), Flags::NONE).unwrap();
     assert!(!ledger.take(m(2), c(1)));
     assert!(!ledger.give(m(0), Some(c(1))), "another frame still sends it");
     assert!(ledger.release(mbuf(0)));
@@ -96,6 +96,31 @@ fn a_shared_cluster_is_counted() {
     assert!(!ledger.give(m(1), Some(c(2))), "it had another cluster");
     assert!(ledger.give(m(1), Some(c(1))));
     assert_eq!(ledger.audit(), Audit::default());
+}
+
+#[test]
+fn what_the_server_keeps_is_released_and_not_given() {
+    let mut ledger = ledger();
+    let keep = Flags::PACKET.with(Flags::KEEP);
+    ledger.send(m(0), Some(c(0)), keep).unwrap();
+    ledger.send(m(1), None, keep).unwrap();
+    ledger.send(m(2), Some(c(2)), keep).unwrap();
+    ledger.send_rest(m(2), m(63), Some(c(0))).unwrap();
+    ledger.send(m(4), Some(c(4)), Flags::PACKET).unwrap();
+    assert_eq!(ledger.audit(), audit(0, 5, 0, 3));
+    assert!(!ledger.give(m(0), Some(c(0))) && !ledger.give(m(1), None), "no pool gets them");
+    assert!(ledger.send(m(0), Some(c(0)), keep).is_err() && !ledger.take(m(1), c(1)));
+    for other in [m(4), m(63), m(5)] {
+        assert!(!ledger.release_kept(other), "not one of them");
+    }
+    for kept in [0, 1, 2] {
+        assert!(ledger.release_kept(m(kept)) && !ledger.release_kept(m(kept)));
+    }
+    assert_eq!(ledger.audit(), audit(0, 1, 0, 1));
+    assert!(ledger.give(m(4), Some(c(4))));
+    ledger.send(m(0), Some(c(0)), keep).unwrap();
+    ledger.close();
+    assert!(!ledger.release_kept(m(0)));
 }
 
 #[test]
@@ -125,17 +150,17 @@ fn without_a_window_and_outside_of_it_everything_is_refused() {
     let far = larger.locate_cluster(larger.cluster_at(32).unwrap()).unwrap();
     let refuses = |ledger: &mut Ledger, mbuf: Located, cluster: Located| {
         !ledger.take(mbuf, cluster)
-            && ledger.send(mbuf, Some(cluster)).is_err()
+            && ledger.send(mbuf, Some(cluster), Flags::NONE).is_err()
             && !ledger.give(mbuf, Some(cluster))
             && ledger.deliver(mbuf).is_none()
     };
     for item in outside {
         let mbuf = larger.locate_mbuf(item).unwrap();
-        assert!(refuses(&mut ledger, mbuf, c(0)) && ledger.send(mbuf, None).is_err());
+        assert!(refuses(&mut ledger, mbuf, c(0)) && ledger.send(mbuf, None, Flags::NONE).is_err());
     }
     assert!(refuses(&mut ledger, m(0), far));
     ledger.close();
-    assert!(refuses(&mut ledger, m(0), c(0)) && ledger.send(m(0), None).is_err());
+    assert!(refuses(&mut ledger, m(0), c(0)) && ledger.send(m(0), None, Flags::NONE).is_err());
     assert_eq!(ledger.audit(), Audit::default());
     ledger.open(&LAYOUT);
     assert!(ledger.take(m(0), c(0)));
@@ -146,7 +171,7 @@ fn recovery_finds_everything() {
     let mut ledger = ledger();
     for n in 0..8 {
         assert!(ledger.take(m(2 * n), c(n)));
-        ledger.send(m(2 * n + 1), Some(c(16 + n))).unwrap();
+        ledger.send(m(2 * n + 1), Some(c(16 + n)), Flags::NONE).unwrap();
     }
     let mut posted = Vec::new();
     let mut from = 0;

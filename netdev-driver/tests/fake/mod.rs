@@ -353,3 +353,24 @@ pub fn ipv4_frame(len: usize, number: u32) -> Vec<u8> {
     frame[34..38].copy_from_slice(&number.to_be_bytes());
     frame
 }
+
+/// 4,000 frames: of each eight one is good, and each other is bad in a way of its own. What they are counted as says
+/// [`rig::Counts::assert_bad_frames`].
+pub fn bad_frames() -> Vec<Vec<u8>> {
+    let (good, mut random) = (ipv4_frame(100, 0), Random(77));
+    let frame = |round| {
+        let mut frame = good.clone();
+        match round % 8 {
+            0 => frame.truncate(random.below(14) as usize),
+            1 => frame.resize(1515 + random.below(500) as usize, 0),
+            2 => frame.truncate(14 + random.below(20) as usize),
+            3 => frame[24] ^= 0xff,
+            4 => frame[16..18].copy_from_slice(&[5, 0xdc]),
+            5 => frame[14] = 0x43,
+            6 => frame[12..14].copy_from_slice(&[0x86, 0xdd]),
+            _ => {}
+        }
+        frame
+    };
+    (0..4000).map(frame).collect()
+}

@@ -1,6 +1,6 @@
 //! An endpoint between a model of a device and the protocol side, and the kernel that runs it.
 
-use std::{ptr::NonNull, rc::Rc};
+use std::{ops::Deref, ptr::NonNull, rc::Rc};
 
 use abi::{
     counters::{COUNT, Counter},
@@ -89,20 +89,6 @@ macro_rules! for_all {
     )+};
 }
 
-/// Each test runs for both devices; there is no window.
-#[macro_export]
-macro_rules! for_both_devices {
-    ($($name:ident;)+) => {$(
-        mod $name {
-            use $crate::fake::{e1000::E1000Model, virtio::VirtioModel};
-            #[test]
-            fn e1000() { super::on::$name::<E1000Model>(); }
-            #[test]
-            fn virtio() { super::on::$name::<VirtioModel>(); }
-        }
-    )+};
-}
-
 pub const CONFIG: Config = config(QueueKind::Dual);
 
 pub const fn config(queue: QueueKind) -> Config {
@@ -115,6 +101,72 @@ pub struct Rig<W: Wire> {
     pub server: Server,
     pub base: NonNull<u8>,
     pub layout: Layout,
+}
+
+impl<W: Wire> Machine<W> {
+    /// A frame comes by the wire; whether the device has taken it.
+    pub fn wire(&self, frame: &[u8]) -> bool {
+        self.model.borrow_mut().receive(&self.memory.borrow(), frame)
+    }
+
+    pub fn step(&self) {
+        self.model.borrow_mut().step(&self.memory.borrow());
+    }
+
+    pub fn set(&self, stuck: bool, lazy: bool) {
+        self.model.borrow_mut().set(stuck, lazy);
+    }
+
+    pub fn sent(&self) -> Vec<Vec<u8>> {
+        self.model.borrow_mut().take_sent()
+    }
+
+    /// Buffers that the device may write.
+    pub fn owned(&self) -> usize {
+        self.model.borrow().owned(&self.memory.borrow())
+    }
+
+    pub fn interrupt(&self) -> bool {
+        self.model.borrow().interrupt()
+    }
+}
+
+/// What a driver has counted.
+pub struct Counts([u64; COUNT]);
+
+impl Counts {
+    pub fn new(read: impl FnOnce(&mut [u64; COUNT])) -> Self {
+        let mut counters = [0; COUNT];
+        read(&mut counters);
+        Self(counters)
+    }
+
+    pub fn of(&self, counter: Counter) -> u64 {
+        self.0[counter as usize]
+    }
+
+    /// Frames in = delivered + dropped by cause, whatever was copied to more than one.
+    pub fn assert_settled(&self) {
+        let settled: u64 = Counter::SETTLED.iter().map(|&counter| self.of(counter)).sum();
+        assert_eq!(self.of(Counter::FramesIn), settled);
+    }
+
+    /// All of [`super::bad_frames`] came, and nothing else.
+    pub fn assert_bad_frames(&self) {
+        assert_eq!(self.of(Counter::DropRunt), 500);
+        assert_eq!(self.of(Counter::DropOversized), 500);
+        assert_eq!(self.of(Counter::DropBadChecksum), 500);
+        assert_eq!(self.of(Counter::DropBadHeader), 2000);
+        assert_eq!(self.of(Counter::DeliveredIpv4), 500);
+    }
+}
+
+impl<W: Wire> Deref for Rig<W> {
+    type Target = Machine<W>;
+
+    fn deref(&self) -> &Machine<W> {
+        &self.machine
+    }
 }
 
 impl<W: Wire> Rig<W> {
@@ -132,31 +184,19 @@ impl<W: Wire> Rig<W> {
         Self { machine, endpoint, server: Server::new(base, layout), base, layout }
     }
 
-    pub fn wire(&self, frame: &[u8]) -> bool {
-        self.machine.model.borrow_mut().receive(&self.machine.memory.borrow(), frame)
+    pub fn counts(&self) -> Counts {
+        Counts::new(|counters| self.endpoint.counters(counters))
     }
 
-    pub fn owned(&self) -> usize {
-        self.machine.model.borrow().owned(&self.machine.memory.borrow())
-    }
-
-    pub fn step(&self) {
-        self.machine.model.borrow_mut().step(&self.machine.memory.borrow());
-    }
-
-    pub fn set(&self, stuck: bool, lazy: bool) {
-        self.machine.model.borrow_mut().set(stuck, lazy);
-    }
-
-    pub fn sent(&self) -> Vec<Vec<u8>> {
-        self.machine.model.borrow_mut().take_sent()
+    pub fn count(&self, counter: Counter) -> u64 {
+        self.counts().of(counter)
     }
 
     /// Handles interrupts as the kernel does: only when the device asserts one, or `again` was said.
     pub fn interrupts(&mut self) -> Outcome {
         let mut sum = Outcome::default();
         for _ in 0..100 {
-            let outcome = if self.machine.model.borrow().interrupt() {
+            let outcome = if self.interrupt() {
                 self.endpoint.interrupt()
             } else if sum.again {
                 self.endpoint.poll()
@@ -180,36 +220,6 @@ impl<W: Wire> Rig<W> {
         true
     }
 
-    pub fn count(&self, counter: Counter) -> u64 {
-        let mut counters = [0; COUNT];
-        self.endpoint.counters(&mut counters);
-        counters[counter as usize]
-    }
-
-    /// Frames in = delivered + dropped by cause.
-    pub fn assert_counters(&self) {
-        use Counter::*;
-        let all = [
-            DeliveredArp,
-            DeliveredIpv4,
-            DeliveredIpv6,
-            DeliveredOther,
-            DropRunt,
-            DropOversized,
-            DropDeviceError,
-        ]
-        .into_iter()
-        .chain([
-            DropBadHeader,
-            DropBadChecksum,
-            DropNoBuffer,
-            DropNoWindow,
-            DropQueueLocked,
-            DropQueueFull,
-        ]);
-        assert_eq!(self.count(FramesIn), all.map(|counter| self.count(counter)).sum::<u64>());
-    }
-
     /// Lets everything come to rest and asserts that nothing is lost.
     pub fn settle(&mut self) {
         self.set(false, false);
@@ -223,6 +233,6 @@ impl<W: Wire> Rig<W> {
         assert_eq!((audit.mbufs_transmitting, audit.clusters_transmitting), (0, 0));
         assert_eq!(audit.mbufs_posted, audit.clusters_posted);
         self.server.assert_balanced(audit);
-        self.assert_counters();
+        self.counts().assert_settled();
     }
 }

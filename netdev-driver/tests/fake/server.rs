@@ -2,13 +2,13 @@
 
 use std::ptr::NonNull;
 
-use abi::window::{Layout, Queue, QueueKind, RING_ITEMS};
+use abi::window::{Layout, Queue, RING_ITEMS};
 use mbuf::{Flags, ProtocolSpace, View};
 use shmqueue::{
     Item,
     queue::{
         Consume, Produce,
-        either::{Either, EitherInConsumer, EitherOutProducer, EitherQueue},
+        either::{EitherInConsumer, EitherOutProducer, EitherQueue},
     },
 };
 
@@ -19,18 +19,16 @@ pub struct Server {
     pub out: EitherOutProducer<'static, View<'static>, RING_ITEMS>,
     pub deferred: EitherInConsumer<'static, View<'static>, RING_ITEMS>,
     pub layout: Layout,
+    /// Whether each other packet that is sent from now on is one that the server keeps; those that it does keep.
+    pub keeps: bool,
+    packets: u32,
+    pub kept: Vec<Item>,
 }
 
 /// A queue of the window.
 pub fn queue(base: NonNull<u8>, layout: &Layout, queue: Queue) -> EitherQueue<'static, RING_ITEMS> {
-    // SAFETY: inside the window, which is leaked.
-    let at = unsafe { base.add(layout.queue_at(queue) as usize) };
-    match layout.config.queue {
-        // SAFETY: a queue is atomics only.
-        QueueKind::Dual => Either::Dual(unsafe { at.cast().as_ref() }),
-        // SAFETY: as above.
-        QueueKind::Ring => Either::Ring(unsafe { at.cast().as_ref() }),
-    }
+    // SAFETY: of this layout, and leaked.
+    unsafe { netdev_driver::queue_at(base, layout, queue) }
 }
 
 impl Server {
@@ -45,6 +43,9 @@ impl Server {
             out: queue(base, &layout, Queue::Out).out_producer(view),
             deferred: queue(base, &layout, Queue::DeferredFree).in_consumer(view),
             layout,
+            keeps: false,
+            packets: 0,
+            kept: Vec::new(),
         }
     }
 
@@ -111,11 +112,29 @@ impl Server {
 
     /// Puts a frame on the OUT queue. `true`: the device has to be started.
     pub fn send(&mut self, item: Item) -> bool {
+        self.packets += 1;
+        if self.keeps && self.packets.is_multiple_of(2) {
+            self.keep(item);
+        }
         self.out.produce(item).unwrap();
         self.out.consumer_idle()
     }
 
+    /// The server will keep this packet.
+    pub fn keep(&mut self, item: Item) {
+        self.view.mbuf(item).unwrap().set_flags(Flags::PACKET.with(Flags::KEEP));
+        self.kept.push(item);
+    }
+
+    /// Takes back what was not freed.
     pub fn drain_deferred(&mut self) {
+        for item in std::mem::take(&mut self.kept) {
+            if self.view.mbuf(item).unwrap().is_sent() {
+                self.space.free_chain(item);
+            } else {
+                self.kept.push(item);
+            }
+        }
         self.space.drain_deferred(&mut self.deferred, usize::MAX).unwrap();
     }
 

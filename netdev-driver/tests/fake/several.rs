@@ -1,14 +1,18 @@
 //! An endpoint with several windows, and a server at each.
 
-use std::{ptr::NonNull, rc::Rc};
+use std::{ops::Deref, ptr::NonNull, rc::Rc};
 
 use abi::{
-    counters::{COUNT, Counter},
+    counters::Counter,
     window::{Config, Layout},
 };
 use netdev_driver::{Endpoint, Ledger, Outcome, claims::Address, endpoint::PRIVATE_BYTES};
 
-use super::{Machine, rig::Wire, server::Server};
+use super::{
+    Machine,
+    rig::{Counts, Wire},
+    server::Server,
+};
 
 /// The servers' addresses.
 pub const ADDRESSES: [[u8; 4]; 3] = [[10, 9, 0, 2], [10, 9, 0, 3], [10, 9, 0, 4]];
@@ -19,6 +23,14 @@ pub struct Several<W: Wire> {
     pub servers: [Option<Server>; 3],
     pub bases: [NonNull<u8>; 3],
     pub layout: Layout,
+}
+
+impl<W: Wire> Deref for Several<W> {
+    type Target = Machine<W>;
+
+    fn deref(&self) -> &Machine<W> {
+        &self.machine
+    }
 }
 
 impl<W: Wire> Several<W> {
@@ -57,27 +69,11 @@ impl<W: Wire> Several<W> {
         self.servers[at].as_mut().expect("it is open")
     }
 
-    pub fn wire(&self, frame: &[u8]) -> bool {
-        self.machine.model.borrow_mut().receive(&self.machine.memory.borrow(), frame)
-    }
-
-    pub fn step(&self) {
-        self.machine.model.borrow_mut().step(&self.machine.memory.borrow());
-    }
-
-    pub fn set(&self, stuck: bool, lazy: bool) {
-        self.machine.model.borrow_mut().set(stuck, lazy);
-    }
-
-    pub fn sent(&self) -> Vec<Vec<u8>> {
-        self.machine.model.borrow_mut().take_sent()
-    }
-
     /// Handles interrupts as the kernel does, also what windows have left over.
     pub fn interrupts(&mut self) -> Outcome {
         let mut sum = Outcome::default();
         for _ in 0..100 {
-            let outcome = if self.machine.model.borrow().interrupt() {
+            let outcome = if self.interrupt() {
                 self.endpoint.interrupt()
             } else if sum.again {
                 self.endpoint.poll()
@@ -101,19 +97,11 @@ impl<W: Wire> Several<W> {
     }
 
     pub fn count(&self, counter: Counter) -> u64 {
-        let mut counters = [0; COUNT];
-        self.endpoint.counters(&mut counters);
-        counters[counter as usize]
+        self.counts().of(counter)
     }
 
-    /// Frames in = delivered + dropped by cause, whatever was copied to more than one.
-    pub fn assert_counters(&self) {
-        use Counter::*;
-        let delivered = [DeliveredArp, DeliveredIpv4, DeliveredIpv6, DeliveredOther];
-        let dropped = [DropRunt, DropOversized, DropDeviceError, DropBadHeader, DropBadChecksum];
-        let last = [DropNoBuffer, DropNoWindow, DropQueueLocked, DropQueueFull, DropUnclaimed];
-        let all = delivered.into_iter().chain(dropped).chain(last);
-        assert_eq!(self.count(FramesIn), all.map(|counter| self.count(counter)).sum::<u64>());
+    pub fn counts(&self) -> Counts {
+        Counts::new(|counters| self.endpoint.counters(counters))
     }
 
     /// Lets everything come to rest and asserts that no window has lost anything.
@@ -136,6 +124,6 @@ impl<W: Wire> Several<W> {
             assert_eq!(audit.mbufs_posted, audit.clusters_posted);
             server.assert_balanced(audit);
         }
-        self.assert_counters();
+        self.counts().assert_settled();
     }
 }

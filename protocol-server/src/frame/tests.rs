@@ -166,3 +166,35 @@ fn the_short_way_and_the_long_way_agree() {
     }
     assert!(short > 5000 && corrupt > 2000, "{short} {corrupt}");
 }
+
+#[test]
+fn the_later_of_two_bare_acknowledgments_says_it_all() {
+    let bare = |seq: u32, ack: u32| {
+        let mut segment = segment(b"");
+        segment[4..8].copy_from_slice(&seq.to_be_bytes());
+        segment[8..12].copy_from_slice(&ack.to_be_bytes());
+        ipv4_frame(TCP, 0x4000, &segment)
+    };
+    let supersedes = |later: &[u8], earlier: &[u8]| match (BareAck::find(later), BareAck::find(earlier)) {
+        (Some(later), Some(earlier)) => later.supersedes(&earlier),
+        _ => false,
+    };
+    assert!(supersedes(&bare(7, 1001), &bare(7, 1000)) && supersedes(&bare(7, 5), &bare(7, u32::MAX - 5)));
+    // The same again is a duplicate, which counts; one from before says less.
+    assert!(!supersedes(&bare(7, 1000), &bare(7, 1000)) && !supersedes(&bare(7, 999), &bare(7, 1000)));
+    assert!(!supersedes(&bare(8, 1001), &bare(7, 1000)), "from another place of the stream");
+    // Another window or Identification is no difference; other ends are.
+    for (at, same) in [(18, true), (48, true), (26, false), (33, false), (34, false), (37, false)] {
+        let mut later = bare(7, 1001);
+        later[at] ^= 1;
+        assert_eq!(supersedes(&later, &bare(7, 1000)), same, "byte {at}");
+    }
+    // What carries anything else is not bare: data, options, FIN, RST, PSH.
+    assert!(BareAck::find(&ipv4_frame(TCP, 0, &segment(b"x"))).is_none());
+    for (at, value) in [(46, 0x60), (47, 0x11), (47, 0x14), (47, 0x18), (23, UDP), (14, 0x46), (12, 0x86)] {
+        let mut frame = bare(7, 1000);
+        assert!(BareAck::find(&frame).is_some());
+        frame[at] = value;
+        assert!(BareAck::find(&frame).is_none(), "byte {at}");
+    }
+}

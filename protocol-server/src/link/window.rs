@@ -8,22 +8,23 @@
 //! The server trusts the kernel, and so borrows the bytes of buffers that it owns. The kernel does not trust the server.
 #![expect(unsafe_code, reason = "borrows the bytes of buffers in the window that the server owns")]
 
-use abi::window::{
-    DUAL_BLOCK_BYTES, Header, Layout, M_WANT_AT, POOLS_MAX, Queue, QueueKind, RING_BLOCK_BYTES, RING_ITEMS,
-};
+use abi::window::{Header, Layout, POOLS_MAX, Queue, RING_ITEMS};
 use alloc::{vec, vec::Vec};
 use core::ptr::NonNull;
-use mbuf::{Blank, Flags, Geometry, INTERNAL_BYTES, Places, ProtocolSpace, View};
+use mbuf::{Blank, Flags, INTERNAL_BYTES, ProtocolSpace, View};
+use netdev_driver::{geometry, queue_at};
 use shmqueue::{
-    DualQueue, Item, PeerMisbehaviour,
+    Item, PeerMisbehaviour,
     queue::{
         Consume, Produce,
         either::{Either, EitherInConsumer, EitherOutProducer, EitherQueue},
     },
-    ring::Ring,
 };
 
+use self::kept::{Kept, keep_unsent};
 use super::{Built, Link, LinkAudit, LinkInfo, RxFrame};
+
+mod kept;
 
 /// Starts the device when it is idle and the OUT queue is not.
 pub trait Doorbell {
@@ -42,9 +43,6 @@ const BURST: usize = 64;
 const DEFERRED: usize = 64;
 /// The longest frame that fits into a buffer.
 const BUFFER: usize = abi::window::CLUSTER_BYTES as usize;
-
-const _: () = assert!(DualQueue::BYTES <= DUAL_BLOCK_BYTES as usize && align_of::<DualQueue>() <= 64);
-const _: () = assert!(size_of::<Ring<RING_ITEMS>>() <= RING_BLOCK_BYTES as usize);
 
 /// Why a window cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +64,8 @@ pub struct WindowLink<'w, D> {
     stash: Vec<Blank<'w>>,
     /// Packets to send with what fits into an mbuf.
     small: Vec<Blank<'w>>,
+    /// Those that were sent, and are to come back to the stash.
+    kept: Kept<'w>,
     /// Frames to go onto the OUT queue.
     burst: Vec<Item>,
     /// The last [`receive`](Link::receive) stopped at its limit: there may be frames that no control block shows.
@@ -95,38 +95,6 @@ impl RxFrame for WindowFrame<'_> {
     #[inline(always)]
     fn checksum_good(&self) -> bool {
         self.checksum_good
-    }
-}
-
-fn geometry(layout: &Layout) -> Option<Geometry> {
-    Geometry::new(Places {
-        pools: layout.config.pools,
-        mbufs_per_pool: layout.config.mbufs_per_pool,
-        clusters_per_pool: layout.config.clusters_per_pool,
-        space_control: M_WANT_AT,
-        pool_controls: layout.pools_at,
-        reference_counts: layout.references_at,
-        mbufs: layout.mbufs_at,
-        clusters: layout.clusters_at,
-        external: 0,
-        external_bytes: 0,
-        window_bytes: layout.bytes,
-    })
-    .ok()
-}
-
-/// A queue of the window.
-///
-/// # Safety
-/// For `'w`, a window of this layout is mapped at `base`, readable and writable.
-unsafe fn queue_of<'w>(base: NonNull<u8>, layout: &Layout, queue: Queue) -> EitherQueue<'w, RING_ITEMS> {
-    // SAFETY: the queue's block lies inside the layout.
-    let at = unsafe { base.byte_add(layout.queue_at(queue) as usize) };
-    match layout.config.queue {
-        // SAFETY: as large as the block (asserted above), aligned to 64 bytes, all atomics.
-        QueueKind::Dual => Either::Dual(unsafe { at.cast().as_ref() }),
-        // SAFETY: as above.
-        QueueKind::Ring => Either::Ring(unsafe { at.cast().as_ref() }),
     }
 }
 
@@ -196,8 +164,8 @@ impl<'w, D: Doorbell> WindowLink<'w, D> {
         // SAFETY: 1. as promised, and the layout lies inside `length`. 2. Buffers are borrowed here only while the server owns
         // them, and the kernel leaves those alone, by 3.
         let view = unsafe { View::new(base, geometry) };
-        // SAFETY: 1. as promised, and the layout lies inside `length`.
-        let queue = |queue| unsafe { queue_of(base, &layout, queue) };
+        // SAFETY: as promised by 1 and 2, and the layout lies inside `length`.
+        let queue = |queue| unsafe { queue_at(base, &layout, queue) };
         let queues = [
             queue(Queue::InArp),
             queue(Queue::InIpv4),
@@ -216,6 +184,7 @@ impl<'w, D: Doorbell> WindowLink<'w, D> {
             out: queue(Queue::Out).out_producer(view),
             stash: Vec::with_capacity(STASH),
             small: Vec::with_capacity(STASH),
+            kept: Kept::new(geometry.clusters()),
             burst: Vec::with_capacity(BURST),
             frames_left: false,
             deferred_left: false,
@@ -274,8 +243,18 @@ impl<'w, D: Doorbell> WindowLink<'w, D> {
         }
     }
 
+    /// Fills the stash with what was sent and has left, or else from the pools.
     #[inline(never)]
     fn refill(&mut self) -> bool {
+        while self.stash.len() < STASH
+            && let Some(blank) = self.kept.take_sent()
+        {
+            self.stash.push(blank);
+        }
+        !self.stash.is_empty() || self.refill_from_pools()
+    }
+
+    fn refill_from_pools(&mut self) -> bool {
         let stash = &mut self.stash;
         self.space.alloc_blank_cluster_batch(STASH as u32, |blank| stash.push(blank)) != 0
     }
@@ -386,7 +365,11 @@ impl<'w, D: Doorbell> Link for WindowLink<'w, D> {
             return result;
         };
         let mbuf = blank.mbuf();
-        let place = if blank.has_cluster() { Flags::PACKET.with(Flags::EXTERNAL) } else { Flags::PACKET };
+        let place = match blank.has_cluster() {
+            false => Flags::PACKET,
+            true if self.kept.push(blank) => Flags::PACKET.with(Flags::EXTERNAL).with(Flags::KEEP),
+            true => Flags::PACKET.with(Flags::EXTERNAL),
+        };
         let flags = match checksum {
             Some(request) => {
                 mbuf.set_checksum(request.start, request.offset);
@@ -411,8 +394,8 @@ impl<'w, D: Doorbell> Link for WindowLink<'w, D> {
         let sent = self.out.produce_batch(&self.burst).unwrap_or(0);
         if sent < self.burst.len() {
             // Cannot be: all are mbufs of ours; a dual queue's second half is free when the first is not, and a ring has room for all mbufs.
-            let unsent = &self.burst[sent..];
-            self.space.free_batch(unsent);
+            let (unsent, view) = (&self.burst[sent..], *self.space.view());
+            self.space.free_each(unsent.iter().copied().filter(|&item| !keep_unsent(&view, item)));
             self.no_buffer += unsent.len() as u64;
         }
         self.burst.clear();
@@ -446,7 +429,7 @@ impl<'w, D: Doorbell> Link for WindowLink<'w, D> {
     }
 
     fn lent(&self) -> (u32, u32) {
-        let clusters = self.stash.len() as u32;
+        let clusters = self.stash.len() as u32 + self.kept.len();
         (clusters + self.small.len() as u32, clusters)
     }
 
@@ -467,6 +450,8 @@ impl<'w, D: Doorbell> Link for WindowLink<'w, D> {
             queues_filled |= u32::from(!queue.is_empty()) << number;
         }
         let (mbufs_lent, clusters_lent) = self.lent();
+        let away = self.kept.away();
+        let (mbufs_lent, clusters_lent) = (mbufs_lent - away, clusters_lent - away);
         let audit = LinkAudit {
             pools: geometry.pools(),
             mbufs: geometry.mbufs(),

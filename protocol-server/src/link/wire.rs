@@ -114,6 +114,11 @@ impl Wire {
         self.incoming.borrow_mut().frames.push_back(frame);
     }
 
+    /// Takes off the wire what has not come in at this end yet.
+    pub fn intercept(&self) -> Vec<Vec<u8>> {
+        self.incoming.borrow_mut().frames.drain(..).collect()
+    }
+
     /// Whether the server has said that it sleeps.
     pub const fn is_idle(&self) -> bool {
         self.idle

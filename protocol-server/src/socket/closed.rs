@@ -9,7 +9,7 @@
 
 use alloc::vec::Vec;
 
-use super::blind::{ACK, FLAGS_AT, Numbers, RST, SEQ_AT, SYN, word};
+use super::segment::{ACK, FLAGS_AT, Numbers, RST, SEQ_AT, SYN, bare, word};
 use crate::frame;
 
 /// The acknowledgment in a segment that came to a closed window, apart; `None` where smoltcp sees it anyway.
@@ -22,16 +22,12 @@ pub fn acknowledgment(frame: &[u8], sent: &Numbers) -> Option<Vec<u8>> {
     if flags & (SYN | RST | ACK) != ACK || alone {
         return None;
     }
-    let mut apart: Vec<u8> = frame.get(..start + 20)?.into();
-    apart[start + SEQ_AT..start + SEQ_AT + 4].copy_from_slice(&expected.to_be_bytes());
-    (apart[start + 12], apart[start + FLAGS_AT]) = (5 << 4, ACK);
-    frame::set_payload_length(&mut apart, 20)?;
-    Some(apart)
+    bare(frame, expected, ACK)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{super::blind::tests::segment, *};
+    use super::{super::segment::tests::segment, *};
 
     /// Acknowledges 256, with a window of nothing.
     const SENT: Numbers = Numbers::in_header([0, 7, 0x40, 0, 0, 0, 0, 9, 0, 0, 1, 0, 0x50, ACK, 0, 0]);

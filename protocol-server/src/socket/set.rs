@@ -21,9 +21,11 @@ use smoltcp::{
 };
 
 use super::{
-    blind::{Numbers, challenge, is_suspicious},
+    blind::challenge,
     buffer,
     closed::acknowledgment,
+    ending::{Ahead, Ending},
+    segment::{Numbers, is_special},
 };
 use crate::{
     link::Link,
@@ -38,6 +40,8 @@ pub struct Sockets<M> {
     rings: Vec<Ring<M>>,
     /// The last that the one connection here has said of its window is that there is none.
     closed: bool,
+    /// The end of the peer's stream, which came ahead of data that is missing.
+    end: Option<Ahead>,
 }
 
 /// A connection's receive ring.
@@ -46,6 +50,26 @@ struct Ring<M> {
     memory: Exclusive<M>,
     /// The numbers of the segment that the connection sent last.
     sent: Option<Numbers>,
+    /// The sequence number of its first byte, and that behind the last segment; unless that was sent along with other connections'.
+    first: Option<u32>,
+    end: u32,
+}
+
+impl<M> Ring<M> {
+    const fn new(handle: SocketHandle, memory: Exclusive<M>) -> Self {
+        Self { handle, memory, sent: None, first: None, end: 0 }
+    }
+
+    #[inline(always)]
+    fn note(&mut self, numbers: Numbers, payload: u32) {
+        self.sent = Some(numbers);
+        let seq = numbers.seq().unwrap_or_default();
+        self.end = seq.wrapping_add(payload);
+        if numbers.begins() {
+            self.end = seq.wrapping_add(1);
+            self.first = Some(self.end);
+        }
+    }
 }
 
 impl<M: SharedMemory> Sockets<M> {
@@ -56,13 +80,14 @@ impl<M: SharedMemory> Sockets<M> {
             set: SocketSet::new(Vec::with_capacity(sockets)),
             rings: Vec::with_capacity(sockets),
             closed: false,
+            end: None,
         }
     }
 
     /// Sockets that have buffers of their own.
     #[must_use]
     pub const fn without_rings(set: SocketSet<'static>) -> Self {
-        Self { set, rings: Vec::new(), closed: false }
+        Self { set, rings: Vec::new(), closed: false, end: None }
     }
 
     /// Adds a connection whose receive buffer is all of `ring`.
@@ -76,20 +101,20 @@ impl<M: SharedMemory> Sockets<M> {
         // `drop` comes to after `set`; `take` moves both, `renew` drops the socket before it makes another slice.
         let bytes = unsafe { core::slice::from_raw_parts_mut(ring.address().as_ptr(), ring.length()) };
         let handle = self.set.add(new_socket(bytes, tx_bytes));
-        self.rings.push(Ring { handle, memory: ring, sent: None });
+        self.rings.push(Ring::new(handle, ring));
         handle
     }
 
     /// Moves a connection, ring and all, to a set of its own.
     pub fn take(&mut self, handle: SocketHandle) -> Option<(Self, SocketHandle)> {
         let place = self.rings.iter().position(|ring| ring.handle == handle)?;
-        let Ring { memory, sent, .. } = self.rings.swap_remove(place);
+        let ring = self.rings.swap_remove(place);
         let mut taken = Self::with_capacity(1);
         let handle = match self.set.remove(handle) {
             Any::Tcp(tcp) => taken.set.add(tcp),
             _ => return None, // only connections have rings
         };
-        taken.rings.push(Ring { handle, memory, sent });
+        taken.rings.push(Ring { handle, ..ring });
         Some((taken, handle))
     }
 
@@ -148,15 +173,18 @@ impl<M: SharedMemory> Sockets<M> {
         {
             stack.ingress(&acknowledgment, &mut self.set);
         }
-        if is_suspicious(frame)
-            && let Some(asked) = self.challenge(frame)
+        if is_special(frame)
+            && let Some(instead) = self.instead_of(frame)
         {
-            stack.ingress(&asked, &mut self.set);
+            stack.ingress(&instead, &mut self.set);
         } else {
             stack.ingress(frame, &mut self.set);
         }
+        if let Some(end) = &mut self.end {
+            end.follow(frame);
+        }
         if stack.traffic.sent != before {
-            self.note_sent(stack.traffic.numbers);
+            self.note_sent(stack);
         }
     }
 
@@ -165,7 +193,7 @@ impl<M: SharedMemory> Sockets<M> {
     pub fn egress<L: Link>(&mut self, stack: &mut Stack<L>) -> bool {
         let sent = stack.egress(&mut self.set);
         if sent {
-            self.note_sent(stack.traffic.numbers);
+            self.note_sent(stack);
         }
         sent
     }
@@ -174,40 +202,81 @@ impl<M: SharedMemory> Sockets<M> {
     #[inline(always)]
     pub fn turn<L: Link>(&mut self, stack: &mut Stack<L>) -> i64 {
         let (sent, deadline) = stack.turn(&mut self.set);
-        if sent {
-            self.note_sent(stack.traffic.numbers);
+        if sent && self.note_sent(stack) {
+            return stack.turn(&mut self.set).1;
         }
         deadline
     }
 
+    /// Up to where the one connection here has sent its stream, if that is known.
     #[inline(always)]
-    fn note_sent(&mut self, numbers: Numbers) {
+    pub fn sent_to(&self) -> Option<u32> {
+        match &self.rings[..] {
+            [only] => Some(only.end.wrapping_sub(only.first?)),
+            _ => None,
+        }
+    }
+
+    /// Remembers what the last segment said; whether the stream that comes has ended by that.
+    #[inline(always)]
+    fn note_sent<L: Link>(&mut self, stack: &mut Stack<L>) -> bool {
+        self.remember(stack.traffic.numbers, stack.traffic.payload);
+        self.end.is_some() && self.reach_end(stack)
+    }
+
+    #[inline(always)]
+    fn remember(&mut self, numbers: Numbers, payload: u32) {
         match &mut self.rings[..] {
             [only] => {
-                only.sent = Some(numbers);
+                only.note(numbers, payload);
                 self.closed = numbers.closes();
             }
-            _ => self.note_one_of_many(numbers),
+            _ => self.remember_one_of_many(numbers, payload),
         }
     }
 
     /// A listener's: the connection is the one with the port that the segment went to. If there are several, none is known.
     #[cold]
-    fn note_one_of_many(&mut self, numbers: Numbers) {
+    fn remember_one_of_many(&mut self, numbers: Numbers, payload: u32) {
         let Self { set, rings, .. } = self;
         let to = |handle| set.get::<tcp::Socket<'_>>(handle).remote_endpoint().map(|remote| remote.port);
         let ours = |ring: &&mut Ring<M>| to(ring.handle) == Some(numbers.remote_port());
-        let known = (rings.iter_mut().filter(ours).count() == 1).then_some(numbers);
+        let known = rings.iter_mut().filter(ours).count() == 1;
         for ring in rings.iter_mut().filter(ours) {
-            ring.sent = known;
+            if known {
+                ring.note(numbers, payload);
+            } else {
+                (ring.sent, ring.first) = (None, None);
+            }
         }
     }
 
-    /// What a connection gets in place of a segment that could be a stranger's. In a backlog nobody has anything to lose yet.
+    /// What a connection gets in place of a segment that could be a stranger's, or whose FIN smoltcp would not see. In a backlog nobody has
+    /// anything to lose yet.
     #[cold]
-    fn challenge(&self, frame: &[u8]) -> Option<Vec<u8>> {
-        let [Ring { handle, sent: Some(sent), .. }] = &self.rings[..] else { return None };
+    fn instead_of(&mut self, frame: &[u8]) -> Option<Vec<u8>> {
+        let [Ring { handle, memory, sent: Some(sent), .. }] = &self.rings[..] else { return None };
+        match Ending::of(frame, sent, memory.length()) {
+            Ending::Reached(alone) => return Some(alone),
+            Ending::Ahead(ahead) => self.end = Some(ahead),
+            Ending::Plain => {}
+        }
         challenge(frame, self.set.get::<tcp::Socket<'_>>(*handle).state(), *sent)
+    }
+
+    /// Ends the stream if all before its end has come.
+    #[cold]
+    fn reach_end<L: Link>(&mut self, stack: &mut Stack<L>) -> bool {
+        let [Ring { sent: Some(sent), .. }] = &self.rings[..] else { return false };
+        match self.end.take_if(|ahead| ahead.missing(sent) <= 0) {
+            // Behind what has come, it was no end.
+            Some(end) if end.missing(sent) == 0 => {
+                stack.ingress(&end.into_segment(), &mut self.set);
+                self.remember(stack.traffic.numbers, stack.traffic.payload);
+                true
+            }
+            _ => false,
+        }
     }
 }
 

@@ -51,6 +51,8 @@ pub struct Connection {
     /// Bytes that were put there since, past the ring.
     passed: u32,
     acknowledged: u32,
+    /// All that there was to send has been sent: neither the congestion window nor the peer's holds anything back.
+    all_sent: bool,
     /// It was connected, or has tried.
     used: bool,
     /// We ended it.
@@ -71,6 +73,7 @@ impl Connection {
             in_flight: 0,
             passed: 0,
             acknowledged: 0,
+            all_sent: false,
             used,
             aborted: false,
             over: None,
@@ -145,6 +148,15 @@ impl<M: SharedMemory> Socket<M> {
             *connection = Connection::new(handle, tcp::State::Closed);
             connection.aborted = true;
         }
+    }
+
+    /// Whether of several acknowledgments that have come together the last one is enough, as if the others had been lost on the way.
+    ///
+    /// The congestion window grows by the number of acknowledgments (RFC 5681, section 3.1). So while it is what limits the
+    /// connection, each of them counts; where all has been sent it does not, and ought not to grow (RFC 7661).
+    #[inline(always)]
+    pub const fn hears_the_last(&self) -> bool {
+        matches!(&self.protocol, Protocol::Tcp(connection) if connection.all_sent)
     }
 
     /// Whether what was written lately may wait for company, because data is on its way whose acknowledgement will have the socket served:
@@ -265,6 +277,7 @@ impl<M: SharedMemory> Socket<M> {
             events |= wait_for::READ;
         }
         if let Some(page) = &mut self.page {
+            connection.all_sent = self.set.sent_to() == Some(page.tx.position());
             let acknowledged = page.tx.position().wrapping_sub(queued as u32);
             if acknowledged != connection.acknowledged && !connection.aborted {
                 connection.acknowledged = acknowledged;

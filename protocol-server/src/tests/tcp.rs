@@ -65,6 +65,43 @@ fn a_bad_wire_costs_time_not_bytes() {
     }
 }
 
+/// The congestion window grows by acknowledgments, so while anything is held back each of them counts.
+#[test]
+fn acknowledgments_are_passed_over_only_where_all_has_been_sent() {
+    for passive in [false, true] {
+        let mut net = Net::new(Faults::default(), 21);
+        let (_listener, client, server) = connected(&mut net, 5001);
+        // Who sends: the one who connected, or the other.
+        let (at, mut from, mut to) = if passive { (1, server, client) } else { (0, client, server) };
+        let count = |net: &Net, counter| net.nodes[at].server.counters().get(counter);
+        // As much as smoltcp takes at once, and more than the window lets go at the beginning.
+        assert_eq!(from.write(&(0..100_000).map(pattern).collect::<Vec<_>>()), 100_000);
+        let (mut bytes, mut read, mut held_back) = (vec![0; 100_000], 0, 0);
+        net.run("the beginning", |net| {
+            read += to.read(&mut bytes[read..]);
+            if count(net, ServerCounter::StackCopiedBytes) < 100_000 {
+                assert_eq!(count(net, ServerCounter::AcksSuperseded), 0);
+                held_back += 1;
+            }
+            read == 100_000
+        });
+        assert!(bytes.iter().enumerate().all(|(at, byte)| *byte == pattern(at)));
+        assert!(held_back > 1, "{held_back}");
+        // Until the window holds all that may be on its way. The other end takes that in several passes, and says so in each.
+        let before = count(&net, ServerCounter::AcksSuperseded);
+        let mut transfer = Transfer::new(12_000_000, 8192);
+        while !transfer.go_on(&mut from, &mut to) {
+            for node in [at, 1 - at, 1 - at, 1 - at] {
+                net.nodes[node].server.pass(Instant::from_micros(net.micros));
+                transfer.go_on(&mut from, &mut to);
+                net.micros += 50;
+            }
+        }
+        let passed_over = count(&net, ServerCounter::AcksSuperseded) - before;
+        assert!(passed_over > 20, "{passed_over}");
+    }
+}
+
 #[test]
 fn sixty_four_connections_at_once() {
     let mut net = Net::new(Faults { loss: 5, ..Faults::default() }, 3);
@@ -300,6 +337,40 @@ fn endpoint_of(address: [u8; 4], port: u16) -> Endpoint {
     let mut bytes = [0; 16];
     bytes[..4].copy_from_slice(&address);
     Endpoint { family: 4, address: bytes, port: port.into() }
+}
+
+/// What captures of slow transfers showed: after a loss near a stream's end the peer had to send its FIN again and again, until it came alone.
+#[test]
+fn a_stream_ends_as_soon_as_all_of_it_has_come() {
+    // In another order; and in order, but the FIN only when all else had come out of order.
+    for orders in [vec![1, 0], vec![2, 0, 1]] {
+        let mut net = Net::new(Faults::default(), 14);
+        let (_listener, mut client, mut server) = connected(&mut net, 80);
+        client.write(&[7; 2000]);
+        client.wish(wishes::SHUTDOWN);
+        net.nodes[0].server.pass(Instant::from_micros(net.micros));
+        let receiver = &mut net.nodes[1].server;
+        let mut segments = receiver.stack.link.intercept();
+        assert_eq!(segments.len(), 2);
+        segments.push(without_fin(&segments[1]));
+        for segment in orders {
+            assert_eq!(server.state(), State::Established);
+            receiver.stack.link.inject(segments[segment].clone());
+            receiver.pass(Instant::from_micros(net.micros));
+        }
+        assert_eq!(server.state(), State::HalfClosed);
+        assert_eq!(server.read(&mut [0; 3000]), 2000);
+    }
+}
+
+/// A segment over IPv4 as it was before the sender knew that it was the last.
+fn without_fin(segment: &[u8]) -> Vec<u8> {
+    let mut segment = segment.to_vec();
+    assert_eq!(segment[47] & 1, 1, "a FIN");
+    segment[47] ^= 1;
+    let sum = u16::from_be_bytes([segment[50], segment[51]]);
+    segment[50..52].copy_from_slice(&(sum + 1).to_be_bytes());
+    segment
 }
 
 /// What a campaign of scripts found: many that ask for us in many names push the peer out of the table of neighbours, and half-open connections

@@ -63,8 +63,8 @@ impl OneBitMutex {
         try_lock(&self.interrupt.0, &self.protocol.0).then(|| InterruptGuard(self))
     }
 
-    /// The protocol side's attempt that does not wait. Both sides' attempts may fail at once; with `turn` one of
-    /// them succeeds.
+    /// The protocol side's attempt that does not wait. Both sides' attempts may fail at once, as those of the other mutex may where one
+    /// side looks between the other's two stores.
     #[inline(always)]
     pub fn try_lock_protocol(&self) -> Option<ProtocolGuard<'_>> {
         try_lock(&self.protocol.0, &self.interrupt.0).then(|| ProtocolGuard(self))

@@ -13,7 +13,7 @@ mod targets;
 
 use self::plan::{Boot, Plan, Purpose, System};
 use self::progress::Progress;
-use self::stats::{Samples, Spread, values};
+use self::stats::{Samples, values};
 use self::targets::Figure;
 use crate::cells::{Cell, Measurement, Ports, Setting, Test};
 use crate::cli::{BenchArgs, MachineArgs, Path, Queue};
@@ -25,6 +25,7 @@ use crate::peers::Peer;
 use crate::profile::{self, Places};
 use crate::session::Session;
 use crate::setup::{self, Tool};
+use crate::spread::Spread;
 use crate::traffic::{PATIENCE, datagrams};
 use crate::vm::Vm;
 use crate::{report, run};
@@ -48,7 +49,8 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     plan.counts = accel == Accel::Tcg;
     let options = MachineArgs { accel: Some(accel), ..args.machine.clone() };
     let places = Places::of(&session.images)?;
-    let mut bench = Bench { args, options, plan, session, places, linux, samples: Vec::new() };
+    let mut bench =
+        Bench { args, options, plan, session, places, linux, samples: Vec::new(), lost: Vec::new() };
     bench.announce();
     let took = bench.run()?;
     bench.report(took)
@@ -96,6 +98,8 @@ struct Bench<'a> {
     places: Places,
     linux: Option<Linux>,
     samples: Vec<Samples>,
+    /// Boots that came to no end, and why.
+    lost: Vec<String>,
 }
 
 impl Bench<'_> {
@@ -115,15 +119,25 @@ impl Bench<'_> {
         }
     }
 
-    /// All boots; what they took.
+    /// All boots; what they took. One that is lost is the end only if none before it came to a result.
     fn run(&mut self) -> Result<std::time::Duration> {
         let boots = self.plan.schedule();
         let mut progress = Progress::new(&self.plan, &boots);
         for boot in &boots {
             progress.boot(boot);
             let result = self.boot(boot, &progress);
+            match result {
+                Err(error) if matches!(error, Error::Interrupted) || self.samples.is_empty() => {
+                    progress.end();
+                    return Err(error);
+                }
+                Err(error) => {
+                    progress.failed(error.message());
+                    self.lost.push(format!("a boot in repetition {}: {}", boot.rep + 1, error.message()));
+                }
+                Ok(()) => {}
+            }
             progress.end();
-            result?;
         }
         Ok(progress.elapsed())
     }
@@ -232,12 +246,9 @@ impl Bench<'_> {
         println!("\n{}, {} boots. ", progress::words(took), self.plan.schedule().len());
         println!("To repeat: cargo xtask {}", std::env::args().skip(1).collect::<Vec<_>>().join(" "));
         report::write_results(self.rows()?, self.args.figures.json.as_deref(), &self.args.pages)?;
-        let wrong: Vec<String> = self
-            .samples
-            .iter()
-            .filter(|samples| samples.problem().is_some())
-            .map(|s| format!("{} on {} ({})", s.cell, s.system.label(), name_of(&s.nic)))
-            .collect();
+        let wrong = self.samples.iter().filter(|samples| samples.problem().is_some());
+        let wrong = wrong.map(|s| format!("{} on {} ({})", s.cell, s.system.label(), name_of(&s.nic)));
+        let wrong: Vec<String> = wrong.chain(self.lost.iter().cloned()).collect();
         if wrong.is_empty() { Ok(()) } else { failed(format!("wrong or missing: {}", wrong.join(", "))) }
     }
 

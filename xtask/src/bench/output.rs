@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::bench::stats::{Samples, Spread, ratio, values};
+use crate::bench::stats::{Samples, ratio, values};
 use crate::bench::table::reference;
 use crate::report::{self, Setup};
+use crate::spread::Spread;
 
 /// One row: the figures of the repetition in the middle, as of `run`, and the spread of all.
 pub fn row(setup: &Setup, samples: &Samples, all: &[Samples]) -> Value {
@@ -40,7 +41,7 @@ pub fn row(setup: &Setup, samples: &Samples, all: &[Samples]) -> Value {
 }
 
 fn spread(values: &[f64]) -> Value {
-    let Some(Spread { min, lower, median, upper, max }) = Spread::of(values) else { return Value::Null };
+    let Some(Spread { min, lower, median, upper, max, .. }) = Spread::of(values) else { return Value::Null };
     json!({ "min": min, "lower_quartile": lower, "median": median, "upper_quartile": upper, "max": max })
 }
 

@@ -1,4 +1,4 @@
-//! From repetitions to figures: medians, spreads, ratios.
+//! From repetitions to figures: which is in the middle, what it cost, ratios.
 
 use serde_json::Value;
 
@@ -6,38 +6,8 @@ use crate::bench::plan::System;
 use crate::cells::{Cell, Measurement};
 use crate::machine::Nic;
 use crate::report;
+use crate::spread::Spread;
 use crate::vm::Instructions;
-
-/// How the values of some repetitions lie.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Spread {
-    /// The least.
-    pub min: f64,
-    /// A quarter is below.
-    pub lower: f64,
-    /// Half is below.
-    pub median: f64,
-    /// A quarter is above.
-    pub upper: f64,
-    /// The greatest.
-    pub max: f64,
-}
-
-impl Spread {
-    /// Of at least one value. Between two values it goes in a straight line.
-    pub fn of(values: &[f64]) -> Option<Self> {
-        let mut sorted = values.to_vec();
-        sorted.sort_by(f64::total_cmp);
-        let last = sorted.len().checked_sub(1)?;
-        let at = |part: f64| {
-            let place = part * last as f64;
-            let below = place.floor() as usize;
-            let above = (below + 1).min(last);
-            sorted[below] + (sorted[above] - sorted[below]) * (place - below as f64)
-        };
-        Some(Self { min: sorted[0], lower: at(0.25), median: at(0.5), upper: at(0.75), max: sorted[last] })
-    }
-}
 
 /// All that was measured of one cell on one system with one network device. Each with its repetition.
 #[derive(Debug, Clone)]
@@ -172,16 +142,6 @@ mod tests {
             counted: numbered(counted.iter().map(|i| measurement(50, Some(*i))).collect()),
             ..Samples::new(Nic::E1000, System::Oriel(Path::Window, Queue::Dual), Cell::Tx(10))
         }
-    }
-
-    #[test]
-    fn spreads() {
-        let spread = Spread::of(&[4.0, 1.0, 2.0, 3.0, 5.0]).unwrap();
-        assert_eq!(spread, Spread { min: 1.0, lower: 2.0, median: 3.0, upper: 4.0, max: 5.0 });
-        assert_eq!(Spread::of(&[1.0, 2.0]).unwrap().median, 1.5);
-        let one = Spread::of(&[7.0]).unwrap();
-        assert_eq!((one.min, one.median, one.max), (7.0, 7.0, 7.0));
-        assert_eq!(Spread::of(&[]), None);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! The table of a bench on the terminal: for each cell a row per system.
 
 use crate::bench::plan::{Plan, System};
-use crate::bench::stats::{Samples, Spread, ratio, values};
+use crate::bench::stats::{Samples, ratio, values};
 use crate::cells::Cell;
 use crate::cli::{Path, Queue};
 use crate::machine::{Nic, name_of};
 use crate::report::{self, significant};
+use crate::spread::Spread;
 use crate::traffic::datagrams::offered;
 
 /// Ratios are to this one.

@@ -12,7 +12,7 @@ use super::{Cell, Measurement, Ports, Unit};
 use crate::error::{Context as _, Result, failed};
 use crate::network::{ECHO_PORT, Link};
 use crate::peers::ftp::FtpServer;
-use crate::peers::x11::XServer;
+use crate::peers::x11::{DOT, XServer};
 use crate::peers::{self, Peer};
 use crate::results::Fields;
 use crate::traffic::datagrams::{self, PING_BYTES};
@@ -21,9 +21,8 @@ use crate::vm::Vm;
 
 /// The files of the FTP cells have so many bytes for each second that a cell is to take.
 const FILE_BYTES: u64 = 16 << 20;
-/// Dots in a PolyPoint request, and their colour.
+/// Dots in a PolyPoint request.
 const DOTS_IN_REQUEST: usize = 1000;
-const ORANGE: [u8; 3] = [0xff, 0xaa, 0];
 
 /// Where and how long a cell runs.
 pub struct Setting<'a> {
@@ -241,7 +240,7 @@ impl Setting<'_> {
         let line = format!("xdots -M -k -r {DOTS_IN_REQUEST} -T {} {}", self.seconds, server.guest_display());
         let fields = self.run(&line, "xdots")?;
         let (count, pixels) = (fields.require_number("dots")?, fields.require_number("pixels")?);
-        let shown = server.screenshot()?.count(ORANGE) as u64;
+        let shown = server.screenshot()?.count(DOT) as u64;
         if shown != pixels {
             return failed(format!("{shown} dots are on the screen instead of {pixels}"));
         }

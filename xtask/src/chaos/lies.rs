@@ -23,6 +23,7 @@ use crate::error::{Context as _, Result, failed};
 use crate::machine::{Board, Nic};
 use crate::network::TAP;
 use crate::results::Fields;
+use crate::spread::Spread;
 use crate::sys::PacketSocket;
 use crate::traffic::{self, Until};
 use crate::vm::Vm;
@@ -93,11 +94,7 @@ fn host(operations: u64, seed: u64) -> Result<()> {
 fn in_a_machine(stage: &Stage<'_>, world: &World, seed: u64) -> Result<()> {
     let window = world.path == "window";
     let mut machine = stage.session.plain_machine(world.nic, Board::Pc)?;
-    machine.arguments = format!(
-        "{} queue={} windows=2",
-        machine.arguments.replace("path=window", &format!("path={}", world.path)),
-        world.queue
-    );
+    machine.arguments += &format!(" path={} queue={} windows=2", world.path, world.queue);
     let mut vm = Vm::boot(&machine)?;
     vm.console.trouble_expected = true; // the reports of what the kernel ends
     let stray = Stray::start()?;
@@ -216,16 +213,14 @@ fn transfer(vm: &mut Vm, to: SocketAddr, stretches: u64) -> Result<(f64, f64)> {
         return failed(format!("{bytes} bytes were sent, and the guest says {fields:?}"));
     }
     vm.console.expect(PROMPT, SOON)?;
-    let [mut beside, mut alone] = rates;
-    if beside.len().min(alone.len()) < stretches as usize / 4 {
-        return failed(format!("only {} and {} stretches were whole", beside.len(), alone.len()));
+    let [beside, alone] = rates.map(|rates| Spread::of(&rates));
+    let counts = [beside, alone].map(|rates| rates.map_or(0, |rates| rates.count));
+    match (beside, alone) {
+        (Some(beside), Some(alone)) if counts.iter().all(|&count| count >= stretches as usize / 4) => {
+            Ok((beside.median, alone.median))
+        }
+        _ => failed(format!("only {} and {} stretches were whole", counts[0], counts[1])),
     }
-    Ok((median(&mut beside), median(&mut alone)))
-}
-
-fn median(rates: &mut [f64]) -> f64 {
-    rates.sort_by(f64::total_cmp);
-    rates[rates.len() / 2]
 }
 
 /// Frames for the liar and for everybody, as long as it lives: what it does to its free lists shows when one comes.

@@ -6,13 +6,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use x11::PORT_BASE;
+
 use super::{wait_for_listener, xwd::Image};
 use crate::error::{Context as _, Error, Result, failed};
 use crate::network::{Link, Net};
 use crate::{setup, sys};
 
-/// The port of display 0 (X Window System Protocol, appendix B).
-const PORT_BASE: u16 = 6000;
+/// A dot of `xdots` on the screen, whose pixels have eight bits of each colour.
+pub const DOT: [u8; 3] = {
+    let [red, green, blue] = x11::COLOUR;
+    [(red >> 8) as u8, (green >> 8) as u8, (blue >> 8) as u8]
+};
 /// Displays that are tried: far from those that people use.
 const DISPLAYS: std::ops::Range<u16> = 60..100;
 /// How long it may take to end in good order.

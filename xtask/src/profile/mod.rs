@@ -4,6 +4,7 @@
 //! line of each instruction by the debug information, `category` says what a file is about, `split` adds up. The sum over the
 //! categories is the number that `run` and `bench` print, or the command fails.
 
+pub mod accesses;
 pub mod category;
 mod places;
 mod split;

@@ -35,7 +35,7 @@ pub struct Place {
 }
 
 /// An image and its debug information.
-struct Image {
+pub(super) struct Image {
     name: String,
     contents: Vec<u8>,
     debug: addr2line::Context<Slice>,
@@ -121,7 +121,7 @@ impl Places {
 }
 
 impl Image {
-    fn read(name: &str, path: &Path) -> Result<Self> {
+    pub(super) fn read(name: &str, path: &Path) -> Result<Self> {
         let contents = fs::read(path).context(path.display())?;
         let load = |id: gimli::SectionId| -> Result<Slice, gimli::Error> {
             Ok(Slice::new(elf::section(&contents, id.name()).into(), LittleEndian))
@@ -138,21 +138,30 @@ impl Image {
             .is_some_and(|bytes| blocks::digest(blocks::DIGEST_START, bytes) == block.digest)
     }
 
-    /// File, line and function of the innermost code that isn't transparent, or of the innermost.
-    fn frame_at(&self, address: u64) -> Option<(String, u32, String)> {
-        let mut frames = self.debug.find_frames(address).skip_all_loads().ok()?;
-        let mut innermost = None;
+    /// The addresses at which the line table says where code comes from.
+    pub(super) fn rows(&self) -> Vec<u64> {
+        let rows = self.debug.find_location_range(0, u64::MAX);
+        rows.map_or_else(|_| Vec::new(), |rows| rows.map(|(address, _, _)| address).collect())
+    }
+
+    /// File, line and function of the code at an address: the innermost inlined function's first, then those around it.
+    pub(super) fn frames_at(&self, address: u64) -> Vec<(String, u32, String)> {
+        let mut found = Vec::new();
+        let Ok(mut frames) = self.debug.find_frames(address).skip_all_loads() else { return found };
         while let Ok(Some(frame)) = frames.next() {
             let Some(location) = frame.location else { continue };
             let file = relative(location.file.unwrap_or("?"));
             let function = frame.function.and_then(|name| Some(name_of(&name.raw_name().ok()?)));
-            let found = (file, location.line.unwrap_or(0), function.unwrap_or_else(|| "?".into()));
-            if !is_transparent(&found.0) {
-                return Some(found);
-            }
-            innermost.get_or_insert(found);
+            found.push((file, location.line.unwrap_or(0), function.unwrap_or_else(|| "?".into())));
         }
-        innermost
+        found
+    }
+
+    /// The innermost code's that isn't transparent, or the innermost's.
+    fn frame_at(&self, address: u64) -> Option<(String, u32, String)> {
+        let mut frames = self.frames_at(address);
+        let at = frames.iter().position(|(file, _, _)| !is_transparent(file)).unwrap_or(0);
+        (at < frames.len()).then(|| frames.swap_remove(at))
     }
 
     /// The address of the last label up to this one.

@@ -10,7 +10,7 @@ use super::{Bed, Row, SOON};
 use crate::error::{Result, failed};
 use crate::machine::{Board, Nic};
 use crate::peers::ftp::{FtpServer, PASSWORD, USER};
-use crate::peers::x11::XServer;
+use crate::peers::x11::{DOT, XServer};
 use crate::results::Fields;
 use crate::vm::Vm;
 
@@ -29,8 +29,7 @@ pub const CASES: &[Row] = &[
 /// The most common machine with this way to the network, up.
 pub fn boot(bed: &Bed, path: Path) -> Result<Vm> {
     let mut machine = bed.machine(Nic::E1000, Board::Pc)?;
-    let other = format!("{}={}", Path::OPTION, path.name());
-    machine.arguments = machine.arguments.replace("path=window", &other);
+    machine.set_path(path);
     Vm::boot(&machine)
 }
 
@@ -104,11 +103,10 @@ fn ftp_refusals(bed: &Bed) -> Result<()> {
 
 /// Every dot is a pixel of its colour on the server's screen, neither more nor less.
 fn dots_on_the_screen(bed: &Bed, path: Path) -> Result<()> {
-    const ORANGE: [u8; 3] = [0xff, 0xaa, 0];
     let server = XServer::start(&bed.session.link, bed.session.folder.path())?;
     let display = server.guest_display();
     let mut vm = boot(bed, path)?;
-    if server.screenshot()?.count(ORANGE) != 0 {
+    if server.screenshot()?.count(DOT) != 0 {
         return failed("the screen is not empty at the start");
     }
     // A few dots; all of the window's, several times over; a window of another size; requests of one dot. Each window covers the one before.
@@ -123,7 +121,7 @@ fn dots_on_the_screen(bed: &Bed, path: Path) -> Result<()> {
         if fields.number("dots") != Some(dots) || fields.number("pixels") != Some(pixels) {
             return failed(format!("{options}: {output}"));
         }
-        let shown = server.screenshot()?.count(ORANGE) as u64;
+        let shown = server.screenshot()?.count(DOT) as u64;
         if shown != pixels {
             return failed(format!(
                 "{options}: {shown} dots are on the screen instead of {pixels}: {output}"
@@ -133,7 +131,7 @@ fn dots_on_the_screen(bed: &Bed, path: Path) -> Result<()> {
     // Without -k the window goes with the program, and what it covered has to be drawn anew.
     vm.console.command(&format!("xdots -n 5000 -g 1024x768 {display}"), SOON)?;
     let deadline = Instant::now() + SOON;
-    while server.screenshot()?.count(ORANGE) != 0 {
+    while server.screenshot()?.count(DOT) != 0 {
         if Instant::now() > deadline {
             return failed("dots are left on the screen");
         }

@@ -78,8 +78,7 @@ impl Bed {
     /// A machine with 256 MiB.
     pub fn machine(&self, nic: Nic, board: Board) -> Result<Machine> {
         let mut machine = self.session.plain_machine(nic, board)?;
-        let path = format!("{}={}", Path::OPTION, self.path.get().name());
-        machine.arguments = machine.arguments.replace("path=window", &path);
+        machine.set_path(self.path.get());
         Ok(machine)
     }
 

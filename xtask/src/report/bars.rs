@@ -6,8 +6,9 @@ use std::fmt::Write as _;
 
 use super::markup::{escape, number, px};
 use super::paper::describe;
-use super::rows::{Rows, Spread};
+use super::rows::Rows;
 use super::style::path_class;
+use crate::spread::Spread;
 
 /// Width of the drawing; it scales with the page.
 const WIDTH: f64 = 760.0;

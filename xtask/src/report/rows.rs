@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::error::{Result, failed};
 use crate::profile::category::Category;
+use crate::spread::Spread;
 
 /// What rates and costs of a cell are counted in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,29 +39,6 @@ impl Unit {
             Self::Transactions => "transaction",
             Self::Dots => "dot",
         }
-    }
-}
-
-/// The middle and the ends of some repetitions.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Spread {
-    /// The median; the lower of two.
-    pub median: f64,
-    /// The least.
-    pub min: f64,
-    /// The most.
-    pub max: f64,
-    /// How many there were.
-    pub count: usize,
-}
-
-impl Spread {
-    /// Of these numbers.
-    pub fn of(values: &[f64]) -> Option<Self> {
-        let mut sorted = values.to_vec();
-        sorted.sort_by(f64::total_cmp);
-        let (min, max) = (*sorted.first()?, *sorted.last()?);
-        Some(Self { median: sorted[(sorted.len() - 1) / 2], min, max, count: sorted.len() })
     }
 }
 
@@ -319,7 +297,7 @@ pub(super) mod tests {
     fn costs_are_per_unit() {
         let rows = Rows::of(&example()).unwrap();
         let row = rows.find("e1000", "tx8192", "window").unwrap();
-        assert_eq!(row.rate, Some(Spread { median: 75.0, min: 70.0, max: 80.0, count: 3 }));
+        assert_eq!(row.rate, Spread::of(&[70.0, 75.0, 80.0]));
         assert_eq!((row.frames, row.events[0], row.events[1]), (Some(1.0), Some(2.0), Some(2048.0)));
         assert_eq!(row.split.as_ref().unwrap()[0], (Category::Driver, 440.0));
     }

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::markup::{escape, number, number_or_dash, ratio_or_dash};
-use super::rows::{EVENTS, Row, Rows, Spread, Unit, ratio};
+use super::rows::{EVENTS, Row, Rows, Unit, ratio};
+use crate::spread::Spread;
 
 /// What ratios are to.
 const BASE: &str = "monolithic";

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::frame::ChecksumRequest;
-use abi::window::Config;
+use abi::window::{Config, QueueKind};
 use core::{cell::Cell, ops::ControlFlow};
 use mbuf::{InterruptSpace, NoLedger};
 use shmqueue::{
@@ -52,7 +52,7 @@ fn window(queue: QueueKind, bells: &Cell<u32>) -> (Kernel, WindowLink<'static, B
     let view = unsafe { View::new(base, geometry(&layout).expect("a geometry")) };
     mbuf::init(&view);
     // SAFETY: a window of this layout, mapped for ever.
-    let queue = |queue| unsafe { queue_of(base, &layout, queue) };
+    let queue = |queue| unsafe { queue_at(base, &layout, queue) };
     let mut out = queue(Queue::Out).out_consumer(view);
     out.start_idle();
     let kernel = Kernel {
@@ -102,6 +102,11 @@ impl Kernel {
         });
         assert_eq!(drained, Ok(Drained::Idle));
         for item in items {
+            let mbuf = view.mbuf(item).expect("an mbuf");
+            if mbuf.flags().has(Flags::KEEP) {
+                mbuf.mark_sent();
+                continue;
+            }
             // As a driver does that finds the pool locked.
             self.deferred.produce(item).expect("appended");
         }
@@ -132,6 +137,7 @@ macro_rules! for_both {
 for_both! {
     frames_are_borrowed_in_order_and_given_back;
     a_burst_is_sent_with_one_trap_and_none_while_the_device_works;
+    what_was_sent_is_sent_with_again_and_the_pools_are_left_alone;
     without_buffers_frames_are_lost_and_counted_and_the_driver_is_told;
 }
 
@@ -181,6 +187,44 @@ fn a_burst_is_sent_with_one_trap_and_none_while_the_device_works(queue: QueueKin
     assert_eq!(sent.len(), 10);
     link.flush();
     assert_eq!(bells.get(), 1, "nothing to send, no trap");
+    assert_all_accounted_for(&mut link);
+}
+
+fn what_was_sent_is_sent_with_again_and_the_pools_are_left_alone(queue: QueueKind) {
+    let bells = Cell::new(0);
+    let (mut kernel, mut link) = window(queue, &bells);
+    let allocated = |kernel: &Kernel| {
+        (0..2).map(|pool| kernel.view.pool_stats(pool).expect("a pool").protocol_allocated).sum::<u32>()
+    };
+    let mut first = 0;
+    for n in 0..1000u32 {
+        // Now and then two at a time.
+        for _ in 0..=u32::from(n % 10 == 0) {
+            link.transmit(1514, |room| (room.fill(n as u8), Built::Send(None)));
+        }
+        link.flush();
+        for (bytes, flags) in kernel.send() {
+            assert_eq!(bytes, vec![n as u8; 1514]);
+            // The first of all come from the pools, more than may be kept.
+            assert!(flags.has(Flags::KEEP) || n < 20);
+            assert!(!flags.has(Flags::SENT));
+        }
+        assert_eq!(link.kept.away(), 0);
+        if n == 20 {
+            first = allocated(&kernel);
+        }
+        if n % 100 == 0 {
+            assert_all_accounted_for(&mut link);
+        }
+    }
+    assert_eq!(allocated(&kernel), first);
+    // More than may be kept at a time: the others go by the pools.
+    for _ in 0..20 {
+        link.transmit(1514, |room| (room.fill(0), Built::Send(None)));
+    }
+    link.flush();
+    let kept = kernel.send().iter().filter(|(_, flags)| flags.has(Flags::KEEP)).count();
+    assert_eq!(kept as u32, config(queue).clusters() / 8);
     assert_all_accounted_for(&mut link);
 }
 

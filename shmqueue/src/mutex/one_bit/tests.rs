@@ -1,6 +1,5 @@
 //! The mutex without `turn`: on one thread, under two, and what `turn` is for.
 
-use core::cell::UnsafeCell;
 use std::{sync::mpsc, thread, time::Duration};
 
 use super::OneBitMutex;
@@ -13,55 +12,7 @@ fn zero_bytes_are_an_unlocked_mutex() {
     assert_eq!([&fresh.protocol, &fresh.interrupt].map(|line| line.0.load(Relaxed)), [0, 0]);
 }
 
-#[test]
-fn each_side_keeps_the_other_out_and_no_flag_is_left() {
-    let mutex = OneBitMutex::new();
-    for _ in 0..3 {
-        let guard = mutex.lock_protocol();
-        assert!(mutex.try_lock_interrupt().is_none());
-        assert!(mutex.try_lock_interrupt().is_none());
-        drop(guard);
-        let guard = mutex.try_lock_interrupt().expect("free");
-        assert!(mutex.try_lock_protocol().is_none());
-        drop(guard);
-        let guard = mutex.try_lock_protocol().expect("free");
-        assert!(mutex.try_lock_interrupt().is_none());
-        drop(guard);
-    }
-}
-
-/// On real processors, with what they reorder.
-#[test]
-#[expect(unsafe_code, reason = "the cell that the mutex guards")]
-fn two_threads_lose_no_increment() {
-    const ROUNDS: u64 = if cfg!(miri) { 300 } else { 200_000 };
-    struct Guarded(OneBitMutex, UnsafeCell<u64>);
-    // SAFETY: the cell is used under the mutex only, which is what is tested.
-    unsafe impl Sync for Guarded {}
-    let guarded = Guarded(OneBitMutex::new(), UnsafeCell::new(0));
-    let entered = thread::scope(|scope| {
-        let shared = &guarded;
-        let interrupt = scope.spawn(move || {
-            let mut entered = 0;
-            // Bounded: this side could hold the other off for ever.
-            for _ in 0..ROUNDS {
-                if let Some(_guard) = shared.0.try_lock_interrupt() {
-                    // SAFETY: under the mutex.
-                    unsafe { *shared.1.get() += 1 };
-                    entered += 1;
-                }
-            }
-            entered
-        });
-        for _ in 0..ROUNDS {
-            let _guard = shared.0.lock_protocol();
-            // SAFETY: under the mutex.
-            unsafe { *shared.1.get() += 1 };
-        }
-        interrupt.join().unwrap()
-    });
-    assert_eq!(guarded.1.into_inner(), ROUNDS + entered);
-}
+crate::mutex::tests::either!(OneBitMutex);
 
 /// The trade, made certain: an interrupt side that is in the middle of an attempt each time the task looks. Its words
 /// are stored here as the attempt stores them, and left as they are until the task was given time.

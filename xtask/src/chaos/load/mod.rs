@@ -148,8 +148,8 @@ pub fn boot_wired(stage: &Stage<'_>, path: Path, nic: Nic, icount: Option<u8>) -
 
 fn machine(stage: &Stage<'_>, path: Path, nic: Nic, more: &str) -> Result<Machine> {
     let mut machine = stage.session.plain_machine(nic, Board::Pc)?;
-    let option = format!("{}={}", Path::OPTION, path.name());
-    machine.arguments = format!("{} {more}", machine.arguments.replace("path=window", &option));
+    machine.set_path(path);
+    machine.arguments += &format!(" {more}");
     Ok(machine)
 }
 

@@ -4,8 +4,9 @@
 //! requests, and the host pings; all of them carry on by themselves ([`peers`]). An outage is what a peer on the host sees: from its last
 //! answer to the next. What else may go wrong with a server (fault, exit, hang) is tried once each.
 //!
-//! At each shared access of its queue code the server is killed on the host, where every access can be reached: `loom-tests/tests/death.rs`.
+//! At each shared access of its queue code the server is ended once, too ([`accesses`]).
 
+mod accesses;
 pub(super) mod peers;
 
 use std::net::SocketAddr;
@@ -18,6 +19,8 @@ use super::load::Books;
 use crate::console::{FAULT, PANIC};
 use crate::error::{Context as _, Error, Result, failed};
 use crate::machine::{Board, Machine, Nic, name_of};
+use crate::network::Link;
+use crate::spread::Spread;
 use crate::sys;
 use crate::traffic;
 use crate::vm::Vm;
@@ -63,47 +66,62 @@ pub fn restart(stage: &Stage<'_>) -> Result<()> {
             Campaign { path, nic, kills, apart_ms }.run(stage, &name)?;
         }
     }
-    Ok(())
+    accesses::run(stage)
 }
 
-impl Campaign {
-    fn machine(&self, stage: &Stage<'_>) -> Result<Machine> {
-        let mut machine = stage.session.plain_machine(self.nic, Board::Pc)?;
-        let path = format!("{}={} {}=1", Path::OPTION, self.path.name(), abi::supervise::CHAOS);
-        machine.arguments = machine.arguments.replace("path=window", &path);
-        Ok(machine)
-    }
+/// The transfers, requests and pings of one round.
+struct Traffic {
+    peers: Peers,
+    /// Where its part of the console's output begins.
+    from: usize,
+    limit: Duration,
+}
 
-    fn run(&self, stage: &Stage<'_>, name: &str) -> Result<()> {
-        let link = &stage.session.link;
-        let mut vm = Vm::boot(&self.machine(stage)?)?;
-        vm.console.command("echo &", SOON)?;
-        wait_for(&mut vm, 0, "echo: ", "listening", SOON)?;
-        // One restart before anything is counted: what is allocated once is allocated then.
-        crash(&mut vm, "server")?;
-        traffic::datagrams::wait_for_reply(link.guest_address(), SOON);
-        served(&link.guest(PORTS.echo))?;
-        let (before, books) = (tasks(&mut vm)?, Books::read(&mut vm)?);
-
-        let Self { kills, apart_ms, .. } = *self;
-        let seconds = (u64::from(kills) * apart_ms * 5 / 4).div_ceil(1000) + 2;
+impl Traffic {
+    /// Starts all; the guest sends for so long.
+    fn start(vm: &mut Vm, link: &Link, seconds: u64) -> Result<Self> {
         let from = vm.console.transcript().len();
-        let mut seen = Vec::new();
         let peers = Peers::start(link, PORTS, STREAM_TRY)?;
         vm.console.command(&format!("ttcp -r -s -R -M -p {} &", PORTS.sink), SOON)?;
         let send = format!("ttcp -t -s -R -M -T {seconds} -p {} {} &", PORTS.source, link.host);
         vm.console.command(&send, SOON)?;
         peers.begin();
-        let killing = Instant::now();
-        let limit = Duration::from_secs(3 * seconds) + SOON;
-        vm.console.command(&format!("crash -n {kills} -i {apart_ms} -s {SEED} server"), limit)?;
-        let took = killing.elapsed();
+        Ok(Self { peers, from, limit: Duration::from_secs(2 * seconds) + SOON })
+    }
+
+    /// Waits for the end of all; what the peers saw, and what the guest said.
+    fn end(self, vm: &mut Vm) -> Result<(Vec<Seen>, String)> {
         // The sender in the guest ends by itself; then the host's ends the other way.
-        wait_for(&mut vm, from, "ttcp-t: ", "bytes in", limit)?;
-        seen.extend(peers.end()?);
-        wait_for(&mut vm, from, "ttcp-r: ", "bytes in", limit)?;
-        let transcript = vm.console.transcript()[from..].to_owned();
+        wait_for(vm, self.from, "ttcp-t: ", "bytes in", self.limit)?;
+        let seen = self.peers.end()?;
+        wait_for(vm, self.from, "ttcp-r: ", "bytes in", self.limit)?;
+        let transcript = vm.console.transcript()[self.from..].to_owned();
         check_transfers(&transcript)?;
+        Ok((seen, transcript))
+    }
+}
+
+impl Campaign {
+    fn machine(&self, stage: &Stage<'_>) -> Result<Machine> {
+        let mut machine = stage.session.plain_machine(self.nic, Board::Pc)?;
+        machine.set_path(self.path);
+        machine.arguments += &format!(" {}=1", abi::supervise::CHAOS);
+        machine.blocks = false;
+        Ok(machine)
+    }
+
+    fn run(&self, stage: &Stage<'_>, name: &str) -> Result<()> {
+        let link = &stage.session.link;
+        let mut vm = Vm::boot(&stage.session.counted(&self.machine(stage)?))?;
+        let before = Before::new(&mut vm, link)?;
+
+        let Self { kills, apart_ms, .. } = *self;
+        let seconds = (u64::from(kills) * apart_ms * 5 / 4).div_ceil(1000) + 2;
+        let traffic = Traffic::start(&mut vm, link, seconds)?;
+        let killing = Instant::now();
+        vm.console.command(&format!("crash -n {kills} -i {apart_ms} -s {SEED} server"), traffic.limit)?;
+        let took = killing.elapsed();
+        let (seen, transcript) = traffic.end(&mut vm)?;
         let again = restarts(&transcript);
         if again.is_empty() || again.len() > kills as usize {
             return failed(format!("{name}: {} restarts of {kills} kills", again.len()));
@@ -113,8 +131,7 @@ impl Campaign {
             took.as_secs_f64(),
             again.len()
         );
-        let (median, worst) = median_and_worst(&again);
-        println!("    death to registration, guest's clock: median {median:.1} ms, worst {worst:.1} ms");
+        print_outages(&again, &vm, before.restarts)?;
         for Seen { what, mut gaps, moved, .. } in seen {
             gaps.sort_by(|a, b| b.total_cmp(a));
             gaps.truncate(again.len());
@@ -123,7 +140,7 @@ impl Campaign {
         }
         vm.console.look_for_trouble()?;
         one_of_each(&mut vm, stage)?;
-        self.look(&mut vm, stage, (&before, &books), name)?;
+        before.look(&mut vm, link, name)?;
         let said = vm.console.transcript();
         let (panics, faults) = (said.matches(PANIC).count(), said.matches(FAULT).count());
         if (panics, faults) != (0, 1) {
@@ -133,23 +150,34 @@ impl Campaign {
         }
         vm.power_off()
     }
+}
 
-    /// What must be as it was before.
-    fn look(
-        &self,
-        vm: &mut Vm,
-        stage: &Stage<'_>,
-        (before, books): (&[Task], &Books),
-        name: &str,
-    ) -> Result<()> {
-        // A server as new as the one before, which has served as much.
-        crash(vm, "server")?;
-        traffic::datagrams::wait_for_reply(stage.session.link.guest_address(), SOON);
-        served(&stage.session.link.guest(PORTS.echo))?;
-        let after = Books::settle(vm, books)?;
-        println!("    {}", after.summary(books));
+/// What must be the same before and behind it all.
+struct Before {
+    tasks: Vec<Task>,
+    books: Books,
+    /// Restarts whose instructions were counted.
+    restarts: usize,
+}
+
+impl Before {
+    /// Starts `echo`, and looks.
+    fn new(vm: &mut Vm, link: &Link) -> Result<Self> {
+        vm.console.command("echo &", SOON)?;
+        wait_for(vm, 0, "echo: ", "listening", SOON)?;
+        // One restart before anything is counted: what is allocated once is allocated then.
+        one_more_life(vm, link)?;
+        let restarts = vm.instructions_between(abi::mark::DOWN, abi::mark::UP)?.len();
+        Ok(Self { tasks: tasks(vm)?, books: Books::read(vm)?, restarts })
+    }
+
+    /// Looks again, at a server as new as the one before, which has served as much.
+    fn look(&self, vm: &mut Vm, link: &Link, name: &str) -> Result<()> {
+        one_more_life(vm, link)?;
+        let after = Books::settle(vm, &self.books)?;
+        println!("    {}", after.summary(&self.books));
         let after = tasks(vm)?;
-        for task in before.iter().filter(|task| !RESTARTED.contains(&task.name.as_str())) {
+        for task in self.tasks.iter().filter(|task| !RESTARTED.contains(&task.name.as_str())) {
             let Some(now) = after.iter().find(|now| now.id == task.id) else {
                 return failed(format!("{name}: {} (task {}) is gone", task.name, task.id));
             };
@@ -159,16 +187,24 @@ impl Campaign {
         }
         for restarted in RESTARTED {
             let of = |tasks: &[Task]| tasks.iter().filter(|task| task.name == *restarted).count();
-            if of(&after) != of(before) {
-                return failed(format!("{name}: {} of {restarted}, there were {}", of(&after), of(before)));
+            if of(&after) != of(&self.tasks) {
+                let (now, before) = (of(&after), of(&self.tasks));
+                return failed(format!("{name}: {now} of {restarted}, there were {before}"));
             }
         }
         println!(
             "    buffers leaked 0, other tasks disturbed 0 ({} looked at), kernel faults 0",
-            before.len()
+            self.tasks.len()
         );
         Ok(())
     }
+}
+
+/// Ends the server, and waits until the next one serves.
+fn one_more_life(vm: &mut Vm, link: &Link) -> Result<()> {
+    crash(vm, "server")?;
+    traffic::datagrams::wait_for_reply(link.guest_address(), SOON);
+    served(&link.guest(PORTS.echo))
 }
 
 /// Echo serves, once it listens again.
@@ -274,7 +310,10 @@ pub fn wait_for(vm: &mut Vm, from: usize, begins: &str, contains: &str, limit: D
             return Err(Error::Interrupted);
         }
         if Instant::now() > deadline {
-            return failed(format!("no line `{begins}...{contains}` within {} s", limit.as_secs()));
+            let (seconds, last) = (limit.as_secs(), vm.console.last_words());
+            return failed(format!(
+                "no line `{begins}...{contains}` within {seconds} s; the console's end:{last}"
+            ));
         }
         // An empty line: the prompt comes back with what was said meanwhile.
         vm.console.command("sleep 0", SOON)?;
@@ -303,10 +342,23 @@ pub fn restarts(transcript: &str) -> Vec<f64> {
     us.filter_map(|us| us.parse::<f64>().ok()).map(|us| us / 1000.0).collect()
 }
 
+/// From death to registration.
+fn print_outages(ms: &[f64], vm: &Vm, before: usize) -> Result<()> {
+    let (median, worst) = median_and_worst(ms);
+    println!("    death to registration, guest's clock: median {median:.1} ms, worst {worst:.1} ms");
+    let counted = vm.instructions_between(abi::mark::DOWN, abi::mark::UP)?;
+    let counted: Vec<_> = counted.iter().skip(before).map(|&count| count as f64 / 1e3).collect();
+    if !counted.is_empty() {
+        let (median, worst) = median_and_worst(&counted);
+        println!(
+            "    death to registration, guest instructions: median {median:.0} thousand, worst {worst:.0} thousand"
+        );
+    }
+    Ok(())
+}
+
 pub(super) fn median_and_worst(values: &[f64]) -> (f64, f64) {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    (sorted.get(sorted.len() / 2).copied().unwrap_or_default(), sorted.last().copied().unwrap_or_default())
+    Spread::of(values).map_or((0.0, 0.0), |spread| (spread.median, spread.max))
 }
 
 #[cfg(test)]

@@ -150,8 +150,7 @@ fn on(stage: &Stage<'_>, path: Path, nic: Nic, probes: &[&probes::Probe]) -> Res
     let folder = session.folder.path().to_owned();
     let capture = folder.join(format!("{}.pcap", path.name()));
     let mut machine = session.plain_machine(nic, Board::Pc)?;
-    machine.arguments =
-        machine.arguments.replace("path=window", &format!("{}={}", Path::OPTION, path.name()));
+    machine.set_path(path);
     println!("path={}, {nic:?}", path.name());
     let mut vm = up(stage, &machine)?;
     let mut wrong = Vec::new();
