@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,10 +18,12 @@ pub const CASES: &[Row] = &[
     ("ctrl-c-leaves-nothing", false, ctrl_c),
 ];
 
-/// This program again, in this namespace, as a user would start it.
-fn own() -> Result<Command> {
+/// This program again, in this namespace, as a user would start it; what it leaves behind would be in a folder of its own.
+fn own(bed: &Bed) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe().context("this program's path")?);
-    sys::die_with_parent(&mut command).env_remove(build::BUILT).stdin(Stdio::null());
+    let folder = temporary(bed);
+    fs::create_dir_all(&folder).context(folder.display())?;
+    sys::die_with_parent(&mut command).env_remove(build::BUILT).env("TMPDIR", folder).stdin(Stdio::null());
     Ok(command)
 }
 
@@ -57,7 +60,7 @@ fn bad_input(bed: &Bed) -> Result<()> {
         (&["run", "--net", "user", "--json", "/nowhere/x.json"], 1, "/nowhere/x.json"),
     ];
     for (arguments, status, says) in cases {
-        complains(own()?.args(*arguments), *status, says)?;
+        complains(own(bed)?.args(*arguments), *status, says)?;
     }
     nothing_left(bed)
 }
@@ -65,7 +68,7 @@ fn bad_input(bed: &Bed) -> Result<()> {
 /// Without QEMU, and without a package manager to fetch it with.
 fn no_qemu(bed: &Bed) -> Result<()> {
     // Both are looked for in PATH and in the administrator's folders; apt-get and QEMU are in neither of these then.
-    let mut command = own()?;
+    let mut command = own(bed)?;
     command.args(["boot", "--exec", "true"]).env("PATH", bed.session.folder.path());
     complains(&mut command, 1, "qemu-system-x86_64")
 }
@@ -74,14 +77,14 @@ fn no_qemu(bed: &Bed) -> Result<()> {
 fn busy_port(bed: &Bed) -> Result<()> {
     let taken = TcpListener::bind("127.0.0.1:0").context("a port")?;
     let port = taken.local_addr().context("a port")?.port().to_string();
-    let mut command = own()?;
+    let mut command = own(bed)?;
     command.args(["boot", "--net", "user", "--gdb", "--gdb-port", &port]);
     complains(&mut command, 1, "is not free")?;
     nothing_left(bed)
 }
 
 fn ctrl_c(bed: &Bed) -> Result<()> {
-    let mut command = own()?;
+    let mut command = own(bed)?;
     command.args(["run", "--net", "user", "--seconds", "60"]).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().context("this program")?;
     let result = interrupt(&mut child);
@@ -131,22 +134,19 @@ fn own_namespace(process: &std::path::Path) -> bool {
     of(process).is_some() && of(process) == of(std::path::Path::new("/proc/self"))
 }
 
-/// No QEMU, and no temporary folder but this test's own.
+fn temporary(bed: &Bed) -> PathBuf {
+    bed.session.folder.path().join("tmp")
+}
+
+/// No QEMU, and nothing in the folder for what is temporary.
 fn nothing_left(bed: &Bed) -> Result<()> {
     let qemu = processes("qemu-system")?;
     if !qemu.is_empty() {
         return failed(format!("QEMU was left behind: {qemu:?}"));
     }
-    let own = bed.session.folder.path();
-    let parent = own.parent().unwrap_or(own);
-    let started = fs::metadata(own).and_then(|data| data.created()).context("the temporary folder")?;
-    for entry in fs::read_dir(parent).context(parent.display())?.flatten() {
-        let is_ours = entry.file_name().to_string_lossy().starts_with("oriel-");
-        let is_newer =
-            entry.metadata().and_then(|data| data.created()).is_ok_and(|created| created > started);
-        if is_ours && is_newer && entry.path() != own {
-            return failed(format!("{} was left behind", entry.path().display()));
-        }
+    let folder = temporary(bed);
+    match fs::read_dir(&folder).context(folder.display())?.flatten().next() {
+        Some(entry) => failed(format!("{} was left behind", entry.path().display())),
+        None => Ok(()),
     }
-    Ok(())
 }
