@@ -131,8 +131,8 @@ pub struct MachineArgs {
     /// The executor [default: kvm where a trial shows that it runs the kernel, else tcg]
     #[arg(long, value_enum)]
     pub accel: Option<Accel>,
-    /// Memory in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..=65536))]
+    /// Memory in MiB. With less than 12 the boot loader puts the programs over the kernel's entry, which then cannot complain
+    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(12..=65536))]
     pub memory: u64,
     /// Pools of buffers in the window
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=8))]
@@ -447,7 +447,7 @@ mod tests {
             "run --what",
             "fuzz --seconds 0",
             "run --seconds 0",
-            "boot --memory 0",
+            "boot --memory 11",
             "boot --gdb-port 99999 --gdb",
             "profile tx0",
             "profile rr1 --accel kvm --top x",
