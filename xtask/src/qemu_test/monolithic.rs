@@ -1,13 +1,15 @@
 //! The stack in the kernel: the same tests as by window, and what only this path can do wrong.
 
 use std::io::Write as _;
+use std::time::Instant;
 
 use abi::path::Path;
 
 use super::{Bed, Row, SOON, hostile, lossy, transfers};
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, Result, failed};
 use crate::machine::{Board, Nic};
 use crate::peers::Peer;
+use crate::results::Fields;
 use crate::traffic;
 use crate::vm::Vm;
 
@@ -56,9 +58,27 @@ fn heap_is_full(bed: &Bed) -> Result<()> {
         stream.write_all(b"\0").context("to the first listener")?;
         drop(stream);
         vm.console.expect("#ttcp", SOON)?;
-        // So that the shell says now who has ended, and not in between.
-        vm.console.command("ps", SOON)?;
+        // Its memory is free when the other end has acknowledged that it closed.
+        let others = (FIRST + 1..FIRST + LISTENERS)
+            .filter(|port| vm.console.transcript().contains(&format!("listening on {port}")))
+            .count() as u64;
+        let deadline = Instant::now() + SOON;
+        while sockets(&mut vm)? > others {
+            if Instant::now() > deadline {
+                return failed("the first listener's connection stays");
+            }
+        }
     }
+    // So that the shell says now who has ended, and not in between.
+    vm.console.command("ps", SOON)?;
     hostile::works_still(bed, &mut vm)?;
     bed.finish(vm)
+}
+
+/// How many sockets there are, whatever the shell still has to say.
+fn sockets(vm: &mut Vm) -> Result<u64> {
+    vm.console.type_line("mbstat -M")?;
+    vm.console.expect("#mbstat ", SOON)?;
+    let line = vm.console.expect("\n", SOON)?;
+    Fields::require(&format!("#mbstat {line}"), "mbstat")?.require_number("server_sockets")
 }
