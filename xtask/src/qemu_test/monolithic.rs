@@ -46,13 +46,15 @@ fn heap_is_full(bed: &Bed) -> Result<()> {
     machine.arguments += " heap=4";
     let mut vm = Vm::boot(&machine)?;
     for _ in 0..3 {
-        for n in 0..LISTENERS {
-            vm.console.type_line(&format!("ttcp -r -s -p {} -M &", FIRST + n))?;
-            if n == 0 {
-                vm.console.expect(&format!("listening on {FIRST}"), SOON)?;
-            }
+        let from = vm.console.transcript().len();
+        for port in FIRST..FIRST + LISTENERS {
+            vm.console.type_line(&format!("ttcp -r -s -p {port} -M &"))?;
+            // That it listens, or why it does not: one after the other, as each needs more for a moment.
+            vm.console.expect("ttcp-r: listen", SOON)?;
         }
-        vm.console.expect("out of kernel resources", SOON)?;
+        if !vm.console.transcript()[from..].contains("out of kernel resources") {
+            return failed(format!("{LISTENERS} listeners find room"));
+        }
         // One byte, and the first ends; nobody else has been asked.
         let mut stream = traffic::connect(bed.session.link.guest(FIRST))?;
         stream.write_all(b"\0").context("to the first listener")?;
@@ -65,7 +67,7 @@ fn heap_is_full(bed: &Bed) -> Result<()> {
         let deadline = Instant::now() + SOON;
         while sockets(&mut vm)? > others {
             if Instant::now() > deadline {
-                return failed("the first listener's connection stays");
+                return failed(format!("its connection stays:{}", vm.console.last_words()));
             }
         }
     }
