@@ -119,7 +119,10 @@ pub fn sixteen_connections(bed: &Bed) -> Result<()> {
         traffic::join(sender).map_err(|error| Error::Failed(format!("sender {n}: {}", error.message())))?;
     }
     for (n, receiver) in (0..EACH_WAY).zip(receivers) {
-        let moved = traffic::join(receiver)?;
+        let moved = traffic::join(receiver).map_err(|error| {
+            let words = vm.console.last_words();
+            Error::Failed(format!("receiver {n}: {}; the console's end:{words}", error.message()))
+        })?;
         if moved.first_error.is_some() || moved.count != 8000 * u64::from(50 + n) {
             return failed(format!("connection {n} out of the guest: {moved:?}"));
         }
