@@ -180,6 +180,14 @@ pub struct Layout {
 }
 
 impl Config {
+    /// As much of everything as there may be.
+    pub const LARGEST: Self = Self {
+        pools: POOLS_MAX,
+        mbufs_per_pool: 2 * CLUSTERS_MAX / POOLS_MAX,
+        clusters_per_pool: CLUSTERS_MAX / POOLS_MAX,
+        queue: QueueKind::Ring,
+    };
+
     /// All mbufs.
     #[must_use]
     pub const fn mbufs(self) -> u32 {
@@ -273,14 +281,8 @@ const _: () = {
     assert!(longer.mbufs_at == 0x63000 && longer.bytes == 0x2a3000);
 };
 const _: () = {
-    let largest = Config {
-        pools: POOLS_MAX,
-        mbufs_per_pool: 2 * CLUSTERS_MAX / POOLS_MAX,
-        clusters_per_pool: CLUSTERS_MAX / POOLS_MAX,
-        queue: QueueKind::Ring,
-    };
-    assert!(largest.layout().is_ok());
-    assert!(largest.mbufs() as usize <= RING_ITEMS && RING_ITEMS.is_power_of_two());
+    assert!(Config::LARGEST.layout().is_ok());
+    assert!(Config::LARGEST.mbufs() as usize <= RING_ITEMS && RING_ITEMS.is_power_of_two());
 };
 
 #[cfg(test)]

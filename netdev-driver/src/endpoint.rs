@@ -18,7 +18,7 @@
 use abi::{
     counters::{COUNT, Counter},
     device::{Audit, NetInfo, offload},
-    window::{CLUSTERS_MAX, Config, ConfigError, Layout, POOLS_MAX, QueueKind},
+    window::{Config, ConfigError, Layout},
 };
 use shmqueue::PeerMisbehaviour;
 
@@ -61,13 +61,7 @@ const OFFSET_MASK: u32 = (1 << TAG_SHIFT) - 1;
 const PRIVATE: u32 = 1 << 31;
 
 const _: () = {
-    let largest = Config {
-        pools: POOLS_MAX,
-        mbufs_per_pool: 2 * CLUSTERS_MAX / POOLS_MAX,
-        clusters_per_pool: CLUSTERS_MAX / POOLS_MAX,
-        queue: QueueKind::Ring,
-    };
-    let Ok(layout) = largest.layout() else { panic!() };
+    let Ok(layout) = Config::LARGEST.layout() else { panic!() };
     assert!(layout.bytes <= OFFSET_MASK && (WINDOWS_MAX as u32) << TAG_SHIFT <= PRIVATE);
 };
 
